@@ -1,0 +1,3 @@
+//! The delivery side: claims, sends, settles.
+
+pub mod sign;

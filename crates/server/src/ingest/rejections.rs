@@ -1,0 +1,5 @@
+//! Requests that were refused (SPEC I19).
+
+/// Refused requests on their way to the store.
+#[derive(Debug, Default)]
+pub struct Rejections;

@@ -1,0 +1,19 @@
+//! The server and the command line of Hookfast: everything that acts.
+//!
+//! Owns sockets, files, tasks, clocks and the shape of every surface. Decides nothing about events and
+//! deliveries: those decisions are the engine's, and what must be remembered is the store's.
+
+pub mod admin;
+pub mod app;
+pub mod budget;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod deliver;
+pub mod ingest;
+pub mod node;
+pub mod settings;
+pub mod snapshot;
+pub mod telemetry;
+pub mod vault;

@@ -1,0 +1,86 @@
+//! What the running server may be told, as plain values with their defaults applied.
+//!
+//! Owns the numbers; `config` reads them from the file, the environment and the flags. Must not know where
+//! they came from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hookfast_store::{QuarantineBounds, Retention};
+
+/// The server's settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the public listener binds.
+    pub listen: SocketAddr,
+    /// Where the admin listener binds.
+    pub admin: SocketAddr,
+    /// Where the API listener binds, where there is one.
+    pub api: Option<SocketAddr>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// What providers see as the start of our URLs, where their schemes sign it.
+    pub public_url: Option<String>,
+    /// Addresses of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Certificate chain and key, as PEM files, where listeners speak TLS.
+    pub tls: Option<TlsFiles>,
+    /// The limits of requests to the public listener.
+    pub ingest: IngestLimits,
+    /// The limits of deliveries.
+    pub delivery: DeliveryLimits,
+    /// How much quarantine one source may fill.
+    pub quarantine: QuarantineBounds,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// How long a stop may take (SPEC P4).
+    pub grace: Duration,
+    /// Networks that destinations may lie in although they are not public.
+    pub allowed_networks: Vec<ipnet::IpNet>,
+}
+
+/// PEM files for a TLS listener.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// Which listeners speak TLS: `listen`, `admin`, `api`.
+    pub listeners: Vec<String>,
+}
+
+/// The limits of requests to the public listener.
+#[derive(Clone, Debug)]
+pub struct IngestLimits {
+    /// The largest body in bytes, where neither the source nor its provider says another.
+    pub body_bytes: usize,
+    /// The longest that a request's head may take to arrive.
+    pub head_timeout: Duration,
+    /// The slowest that a body may arrive, in bytes a second, averaged from its start after a grace of 5 s.
+    pub body_bytes_per_second: u64,
+    /// The largest request head in bytes.
+    pub head_bytes: usize,
+    /// Connections open at once.
+    pub connections: usize,
+    /// The longest an acknowledgement waits for the disk; then 503.
+    pub ack_timeout: Duration,
+}
+
+/// The limits of deliveries.
+#[derive(Clone, Debug)]
+pub struct DeliveryLimits {
+    /// Attempts under way at once, over all destinations.
+    pub attempts: u32,
+    /// Bytes of bodies in memory, over both sides (SPEC P5). Deliveries use at most half.
+    pub body_bytes: usize,
+    /// How long a claim outlives its destination's timeout.
+    pub lease_margin: Duration,
+    /// How much of an answer's body is read, in bytes.
+    pub response_read_bytes: usize,
+    /// How much of an answer's body is kept, in bytes.
+    pub response_kept_bytes: usize,
+    /// How long an unused connection is kept.
+    pub idle_connection: Duration,
+}

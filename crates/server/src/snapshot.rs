@@ -1,0 +1,126 @@
+//! The topology made ready for use: secrets opened, keys prepared, names indexed.
+//!
+//! Owns the step from what is stored to what the hot paths look up. Must not change anything: a new
+//! topology makes a new snapshot, and whoever holds the old one finishes with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hookfast_engine::id::{DestinationId, SourceId};
+use hookfast_engine::retry::Policy;
+use hookfast_engine::time::Timestamp;
+use hookfast_engine::topology::{Destination, SealedSecret, Source, Topology};
+
+use crate::deliver::sign::Signer;
+use crate::ingest::verify::Verifier;
+use crate::vault::Vault;
+
+/// One version of the topology, ready for use.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What it was made from.
+    pub topology: Arc<Topology>,
+    sources: HashMap<String, Arc<ReadySource>>,
+    destinations: HashMap<DestinationId, Arc<ReadyDestination>>,
+}
+
+/// A source, ready to verify.
+#[derive(Debug)]
+pub struct ReadySource {
+    /// The source.
+    pub source: Source,
+    /// Checks what is posted to it.
+    pub verifier: Verifier,
+}
+
+/// A destination, ready to be delivered to.
+#[derive(Debug)]
+pub struct ReadyDestination {
+    /// The destination.
+    pub destination: Destination,
+    /// Its retry policy.
+    pub policy: Policy,
+    /// Signs what goes to it.
+    pub signer: Signer,
+}
+
+impl Snapshot {
+    /// Makes `topology` ready. A secret that the vault cannot open counts as none, and is logged.
+    #[must_use]
+    pub fn new(topology: Arc<Topology>, vault: &Vault, now: Timestamp) -> Self {
+        let sources = topology.sources.values().map(|source| {
+            let secrets = open(vault, source.id.as_u128(), &source.secrets, now);
+            let verifier = Verifier::new(source, &secrets);
+            (
+                source.name.clone(),
+                Arc::new(ReadySource {
+                    source: source.clone(),
+                    verifier,
+                }),
+            )
+        });
+        let destinations = topology
+            .destinations
+            .values()
+            .filter(|destination| destination.deleted_at.is_none());
+        let destinations = destinations.map(|destination| {
+            let secrets = open(vault, destination.id.as_u128(), &destination.secrets, now);
+            let signer = Signer::new(destination, &secrets);
+            let policy = topology.policy(&destination.policy).unwrap_or_else(Policy::inbox);
+            (
+                destination.id,
+                Arc::new(ReadyDestination {
+                    destination: destination.clone(),
+                    policy,
+                    signer,
+                }),
+            )
+        });
+        let (sources, destinations) = (sources.collect(), destinations.collect());
+        Self {
+            topology,
+            sources,
+            destinations,
+        }
+    }
+
+    /// The source of that name.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&Arc<ReadySource>> {
+        self.sources.get(name)
+    }
+
+    /// The source with that id.
+    #[must_use]
+    pub fn source_by_id(&self, id: SourceId) -> Option<&Arc<ReadySource>> {
+        self.topology
+            .sources
+            .get(&id)
+            .and_then(|source| self.sources.get(&source.name))
+    }
+
+    /// The destination with that id, unless it is deleted.
+    #[must_use]
+    pub fn destination(&self, id: DestinationId) -> Option<&Arc<ReadyDestination>> {
+        self.destinations.get(&id)
+    }
+}
+
+/// The secrets still valid at `now`, opened, in their order.
+fn open(vault: &Vault, owner: u128, sealed: &[SealedSecret], now: Timestamp) -> Vec<Vec<u8>> {
+    let valid = sealed
+        .iter()
+        .filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
+    valid
+        .filter_map(|secret| {
+            let opened = vault.open_sealed(owner, &secret.sealed);
+            if opened.is_none() {
+                tracing::error!(
+                    owner = format!("{owner:032x}"),
+                    "a stored secret does not open with this encryption key"
+                );
+            }
+            opened
+        })
+        .collect()
+}
