@@ -26,6 +26,7 @@ pub mod embedded;
 mod error;
 pub mod lanes;
 pub mod memory;
+pub mod rules;
 
 pub use error::{StoreError, Unavailable};
 
@@ -34,6 +35,9 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A store of events and deliveries. Every method that writes returns only once what it wrote is on stable
 /// storage, and everything it wrote, or nothing, survives a crash.
+///
+/// A delivery *waits* while it is pending or retrying, whatever its destination's status. Where a method
+/// returns or filters by a state, it is the one that lists show: held where the destination is not open.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Takes one event: its dedupe mark, the event, and one delivery per destination that the engine routes
@@ -43,13 +47,20 @@ pub trait Store: Send + Sync + 'static {
     /// [`Slots::hand_over`] after the commit. For the others of open push destinations [`Slots::waiting`]
     /// is called after the commit. A repeat is answered once its mark is known to be synced.
     ///
+    /// The time of the call is the event's `accepted_at`: a mark counts until just before it expires, and
+    /// the first attempt of a delivery born in flight begins then. Only open push destinations are asked for
+    /// a slot. A repeat never moves the mark's expiry.
+    ///
     /// # Errors
     /// [`StoreError::Unavailable`] where the lane or the disk is full; [`StoreError::Unknown`].
     async fn append(&self, new: NewEvent) -> Result<Appended>;
 
     /// Records the end of an attempt and moves its delivery as [`hookfast_engine::settle::settle`] says.
     /// A settlement whose token is not the delivery's current attempt, or whose delivery is not in flight,
-    /// changes nothing and is [`Settled::Stale`].
+    /// changes nothing and is [`Settled::Stale`]. A lease that ran out but that nobody claimed still counts.
+    ///
+    /// Where the breaker closed, the destination's retrying deliveries are due at the time their event was
+    /// accepted. [`Slots::waiting`] is not called: the result says it all.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where the disk is full: the caller keeps the end and asks again.
@@ -57,7 +68,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims due deliveries of one open destination, oldest due time first and then in acceptance order,
     /// each with its next attempt begun and leased until `now + lease`. A delivery in flight whose lease ran
-    /// out is first settled as [`Outcome::Lost`].
+    /// out is first settled as [`Outcome::Lost`]; its place in the order is the end of its lease.
+    ///
+    /// The destination's breaker and limits are the caller's business.
     ///
     /// # Errors
     /// As [`Store::settle`].
@@ -97,8 +110,13 @@ pub trait Store: Send + Sync + 'static {
     /// The topology as it stands.
     fn topology(&self) -> Arc<Topology>;
 
-    /// Makes all `changes` or none, with an audit row each, and returns the new topology. A new destination
-    /// is matched with the unrouted events of its sources.
+    /// Makes all `changes` or none, with an audit row each, and returns the new topology, as
+    /// [`rules::change_topology`] says. A new destination is matched with the unrouted events of its sources:
+    /// those deliveries are due at the time their event was accepted. The unsettled deliveries of a deleted
+    /// destination are given up, as [`rules::CAUSE_DESTINATION_DELETED`]: they read as discarded at once,
+    /// though a store may write it down later.
+    ///
+    /// Removing a source takes it out of its destinations' lists.
     ///
     /// # Errors
     /// [`StoreError::Refused`] for a name used twice, a reference to nothing, or too many destinations.
@@ -115,15 +133,16 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn health(&self, destination: DestinationId) -> Result<Health>;
 
-    /// Makes a waiting, dead, rejected or discarded delivery due now, in a new round. Delivered and
-    /// in-flight ones are left alone. The state it found, or `None` where there is no such delivery.
+    /// Makes a waiting, dead, rejected or discarded delivery due now, in a new round. Delivered, filtered and
+    /// in-flight ones are left alone, and so are those of a deleted destination. The state it found, or
+    /// `None` where there is no such delivery.
     ///
     /// # Errors
     /// As [`Store::settle`].
     async fn retry(&self, delivery: DeliveryId, now: Timestamp) -> Result<Option<DeliveryState>>;
 
     /// Gives up a delivery that is not settled (one in flight too: its settlement will be stale), recording
-    /// `by`. The state it found, or `None` where there is no such delivery.
+    /// `by` as its cause. The state it found, or `None` where there is no such delivery.
     ///
     /// # Errors
     /// As [`Store::settle`].
@@ -134,7 +153,8 @@ pub trait Store: Send + Sync + 'static {
         by: String,
     ) -> Result<Option<DeliveryState>>;
 
-    /// Gives up at most `limit` waiting deliveries of a destination; how many. Called again until zero.
+    /// Gives up at most `limit` waiting deliveries of a destination, open or not; how many. Those in flight
+    /// are left alone. Called again until zero.
     ///
     /// # Errors
     /// As [`Store::settle`].
@@ -146,14 +166,20 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<u64>;
 
-    /// Starts a replay job.
+    /// Starts a replay job over the application's events that are stored now and were accepted at or before
+    /// `created_at`, oldest first.
     ///
     /// # Errors
     /// As [`Store::settle`].
     async fn start_replay(&self, replay: NewReplay) -> Result<Replay>;
 
     /// Takes the job on by at most `limit` events: the deliveries are due and the job's cursor has moved, in
-    /// one step, so that a restart goes on where it stopped. At the end of its events the job is `Done`.
+    /// one step, so that a restart goes on where it stopped. At the end of its events the job is `Done`. A job
+    /// that ended is left as it is.
+    ///
+    /// A settled delivery begins a new round, pending and due at `now`; one that waits or is in flight is left
+    /// alone and skipped; one of a deleted destination, or of a destination in another application, is
+    /// neither. [`Slots::waiting`] is called as after an append.
     ///
     /// # Errors
     /// As [`Store::settle`].
@@ -165,7 +191,8 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::settle`].
     async fn cancel_replay(&self, id: ReplayId, now: Timestamp) -> Result<Option<Replay>>;
 
-    /// How many events and deliveries a replay would touch, up to `limit` events looked at.
+    /// How many events and deliveries a replay of `selection` would touch, were it started now. The
+    /// application is the one that `selection.events` names; without one, events of every application count.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -231,8 +258,15 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn stats(&self) -> Result<Stats>;
 
-    /// Removes a bounded amount of what retention no longer keeps: at most `limit` events looked at. Called
-    /// again while [`Pruned::more`].
+    /// Removes a bounded amount of what retention no longer keeps: at most `limit` events looked at, oldest
+    /// first, and at most `limit` marks and `limit` events in quarantine. Called again while [`Pruned::more`];
+    /// the call after that begins a new round.
+    ///
+    /// An event is kept as [`rules::kept_until`] says, and as long as one of its deliveries is not settled. A
+    /// waiting delivery of a pull destination or of one that is not open, and an expired lease of a puller,
+    /// are given up as [`rules::CAUSE_RETENTION`] once their last attempt began `retention.waiting` ago
+    /// (without one: their event was accepted, or their round began, that long ago). A mark goes once it
+    /// expired: a repeat of an event that is gone already is still a repeat until then.
     ///
     /// # Errors
     /// As [`Store::settle`].
@@ -270,7 +304,8 @@ pub trait Slots: Send + Sync + 'static {
     /// Deliveries that were born in flight and are now on stable storage.
     fn hand_over(&self, claimed: Vec<ClaimedDelivery>);
 
-    /// A delivery of an open push destination waits until `due_at` and is on stable storage.
+    /// A delivery of an open push destination waits until `due_at` and is on stable storage: after an append,
+    /// a release, a retry, a step of a replay, or the matching of unrouted events.
     fn waiting(&self, destination: DestinationId, due_at: Timestamp);
 }
 
@@ -388,7 +423,7 @@ pub struct Claim {
     pub due_from: Option<Timestamp>,
     /// At most this many.
     pub limit: u32,
-    /// No more once this many bytes of bodies are claimed; the first is given whatever its size.
+    /// No more bytes of bodies than this, but the first is given whatever its size.
     pub bytes: usize,
     /// How long each is leased.
     pub lease: Duration,
@@ -399,8 +434,8 @@ pub struct Claim {
 pub struct Claimed {
     /// The deliveries, each in flight.
     pub deliveries: Vec<ClaimedDelivery>,
-    /// When the destination's next unclaimed delivery is due (in the past where the claim was cut short);
-    /// `None` where none waits.
+    /// When the destination's next delivery is due that still waits, or whose lease ran out, without regard
+    /// to `due_from` (in the past where the claim was cut short); `None` where there is none.
     pub next_due: Option<Timestamp>,
 }
 
@@ -520,7 +555,7 @@ pub struct Rejected {
 pub struct Page {
     /// At most this many, from 1 to 1,000.
     pub limit: u32,
-    /// Where the page before ended.
+    /// Where the page before ended. One that did not come from the same list begins at its start.
     pub cursor: Option<String>,
 }
 
@@ -550,7 +585,8 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
     /// Only those that no destination took.
     pub unrouted: bool,
-    /// Accepted after this one, oldest first: for following what comes.
+    /// Accepted after this one, oldest first: for following what comes. Where it is no longer stored, those
+    /// accepted since it was made.
     pub after: Option<EventId>,
 }
 
@@ -630,7 +666,7 @@ pub struct DeliverySummary {
     pub due_at: Option<Timestamp>,
     /// When it settled.
     pub settled_at: Option<Timestamp>,
-    /// Why it was filtered or discarded, or what its last attempt met.
+    /// Why it was filtered or discarded, or what its last attempt met ([`rules::attempt_cause`]).
     pub cause: Option<String>,
 }
 
@@ -641,7 +677,8 @@ pub struct ReplaySelection {
     pub events: EventFilter,
     /// This one event alone.
     pub event: Option<EventId>,
-    /// Only where the event's delivery is in this state.
+    /// Only where the event's delivery is in this state. With a destination, its delivery there is meant:
+    /// an event that has none is then left out.
     pub state: Option<DeliveryState>,
     /// To this destination, whether or not it took them; without one, to those that have a delivery of it.
     pub destination: Option<DestinationId>,
@@ -723,7 +760,7 @@ pub struct Stats {
     pub repeats: u64,
     /// Deliveries by destination and stored state.
     pub deliveries: Vec<(DestinationId, DeliveryState, u64)>,
-    /// For each destination with waiting deliveries, when the oldest waiting one was accepted.
+    /// For each destination with waiting deliveries (pending or retrying), when the oldest was accepted.
     pub oldest_waiting: Vec<(DestinationId, Timestamp)>,
     /// Events in quarantine, by source.
     pub quarantined: Vec<(SourceId, u64)>,
