@@ -117,6 +117,11 @@ pub enum Suspicion {
     /// Letters are not UTF-8 where JSON is said.
     #[error("the body is not UTF-8; was it re-encoded on the way?")]
     NotUtf8,
+    /// The URL is signed, and is taken from the configuration.
+    #[error(
+        "this scheme signs the URL: is it exactly what the provider was given, with scheme, port, path and query?"
+    )]
+    SignedUrl,
     /// The secret has a form that another scheme uses.
     #[error(
         "the secret looks like {0}, which this scheme does not use so; is it the secret of this provider?"
@@ -462,6 +467,9 @@ fn suspect(scheme: &Scheme, secrets: &[Secret], request: &Request<'_>) -> Vec<Su
         (true, _, false) => Suspicion::ProbablyBody,
         (true, _, true) => Suspicion::SecretOrBody,
     };
+    if scheme.covers_url() {
+        suspicions.push(Suspicion::SignedUrl);
+    }
     if let Some(form) = secrets.iter().find_map(|secret| odd_form(scheme, secret)) {
         suspicions.push(Suspicion::SecretLooksLike(form));
     }

@@ -162,7 +162,8 @@ impl StandardWebhooks {
                 flaw,
             });
         }
-        if asymmetric.len() > MAX_PUBLIC_KEY_SIGNATURES {
+        let public_keys = keys.iter().any(|key| matches!(key, Key::Ed25519(_)));
+        if public_keys && asymmetric.len() > MAX_PUBLIC_KEY_SIGNATURES {
             let (count, limit) = (asymmetric.len(), MAX_PUBLIC_KEY_SIGNATURES);
             return Err(Refusal::TooManySignatures {
                 header: header(),
