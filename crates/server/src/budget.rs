@@ -63,10 +63,15 @@ impl Reservation {
     /// Reserves `bytes` more; false, and nothing changed, where the budget has no room for them.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let room = |used: usize| {
-            used.checked_add(bytes)
-                .filter(|total| *total <= self.budget.inner.limit)
-        };
+        self.grow_within(bytes, self.budget.inner.limit)
+    }
+
+    /// As [`Reservation::grow`], and false too where all reservations together would pass `ceiling`: so that
+    /// some of the budget is left for others.
+    #[must_use]
+    pub fn grow_within(&mut self, bytes: usize, ceiling: usize) -> bool {
+        let limit = ceiling.min(self.budget.inner.limit);
+        let room = |used: usize| used.checked_add(bytes).filter(|total| *total <= limit);
         let grown = self
             .budget
             .inner

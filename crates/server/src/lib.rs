@@ -16,4 +16,5 @@ pub mod node;
 pub mod settings;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod vault;

@@ -12,6 +12,7 @@ use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, SealedSecret, Source, Topology};
 
 use crate::deliver::sign::Signer;
+use crate::ingest::meter::Meter;
 use crate::ingest::verify::Verifier;
 use crate::vault::Vault;
 
@@ -31,6 +32,8 @@ pub struct ReadySource {
     pub source: Source,
     /// Checks what is posted to it.
     pub verifier: Verifier,
+    /// Its counters, ready to be counted up.
+    pub meter: Meter,
 }
 
 /// A destination, ready to be delivered to.
@@ -56,6 +59,7 @@ impl Snapshot {
                 Arc::new(ReadySource {
                     source: source.clone(),
                     verifier,
+                    meter: Meter::default(),
                 }),
             )
         });

@@ -1,0 +1,200 @@
+//! Reading a request's body within its bounds (SPEC I1, I6, P5).
+//!
+//! Owns the size limit, the slowest rate and the memory that a body may take while it arrives. Must not look
+//! into the bytes. No length that a sender claims is believed before the bytes are there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+
+use super::cause::Cause;
+use crate::budget::{Budget, Reservation};
+
+/// Bodies up to this size may use the whole budget; larger ones leave a quarter of it to them.
+const SMALL_BYTES: usize = 64 * 1024;
+
+/// The bounds of one body.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most bytes.
+    pub bytes: usize,
+    /// The fewest bytes a second, after the grace.
+    pub bytes_per_second: u64,
+    /// How long it may take to get going.
+    pub grace: Duration,
+}
+
+/// A body, whole, with the memory it was given. The memory is held until the reservation is dropped.
+#[derive(Debug)]
+pub struct Whole {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// What they take of the budget.
+    pub reservation: Reservation,
+}
+
+/// Reads `body` to its end.
+///
+/// # Errors
+/// Why it is not taken. The rest of it is then unread.
+pub async fn read(mut body: Incoming, bounds: Bounds, budget: &Budget) -> Result<Whole, Cause> {
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|length| length > bounds.bytes as u64) {
+        return Err(Cause::BodyTooLarge);
+    }
+    let declared = declared.and_then(|length| usize::try_from(length).ok());
+    let mut buffer = Buffer {
+        bytes: Vec::new(),
+        expected: declared.unwrap_or(bounds.bytes),
+        reservation: budget.reservation(),
+        large_ceiling: budget.limit() / 4 * 3,
+    };
+    let start = Instant::now();
+    let mut too_slow = std::pin::pin!(tokio::time::sleep_until(start + bounds.grace));
+    while !body.is_end_stream() {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = too_slow.as_mut() => {
+                let allowed = start + bounds.allowed(buffer.bytes.len());
+                if Instant::now() >= allowed {
+                    return Err(Cause::BodyTimeout);
+                }
+                too_slow.as_mut().reset(allowed);
+                continue;
+            }
+        };
+        match frame {
+            None => break,
+            Some(Err(_)) => return Err(Cause::MalformedBody),
+            Some(Ok(frame)) => {
+                if let Some(chunk) = frame.data_ref() {
+                    buffer.push(chunk, bounds.bytes)?;
+                }
+            }
+        }
+    }
+    if declared.is_some_and(|length| length != buffer.bytes.len()) {
+        return Err(Cause::MalformedBody);
+    }
+    Ok(buffer.finish())
+}
+
+impl Bounds {
+    /// How long the first `received` bytes may have taken.
+    fn allowed(&self, received: usize) -> Duration {
+        let rate = self.bytes_per_second.max(1);
+        let millis = (received as u64).saturating_mul(1_000) / rate;
+        self.grace.saturating_add(Duration::from_millis(millis))
+    }
+}
+
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How much will come at most.
+    expected: usize,
+    reservation: Reservation,
+    large_ceiling: usize,
+}
+
+impl Buffer {
+    fn push(&mut self, chunk: &[u8], limit: usize) -> Result<(), Cause> {
+        let needed = self.bytes.len().saturating_add(chunk.len());
+        if needed > limit {
+            return Err(Cause::BodyTooLarge);
+        }
+        if needed > self.bytes.capacity() {
+            self.make_room(needed)?;
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// Makes room in steps that double, so that what is reserved is never far from what has arrived.
+    fn make_room(&mut self, needed: usize) -> Result<(), Cause> {
+        let step = self.bytes.capacity().saturating_mul(2).max(SMALL_BYTES);
+        let capacity = step.min(self.expected).max(needed);
+        let more = capacity.saturating_sub(self.bytes.capacity());
+        let reserved = if capacity <= SMALL_BYTES {
+            self.reservation.grow(more)
+        } else {
+            self.reservation.grow_within(more, self.large_ceiling)
+        };
+        if !reserved {
+            return Err(Cause::OutOfMemory);
+        }
+        self.bytes
+            .reserve_exact(capacity.saturating_sub(self.bytes.len()));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Whole {
+        // A chunked body has no declared length, so half of what was made room for may be empty.
+        if self.bytes.capacity() / 4 * 3 > self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
+        Whole {
+            bytes: Bytes::from(self.bytes),
+            reservation: self.reservation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_follows_what_has_arrived() {
+        let budget = Budget::new(1024 * 1024);
+        let mut buffer = Buffer {
+            bytes: Vec::new(),
+            expected: 700_000,
+            reservation: budget.reservation(),
+            large_ceiling: budget.limit(),
+        };
+        assert_eq!(buffer.push(&[1; 10], 700_000), Ok(()));
+        assert_eq!(budget.used(), SMALL_BYTES);
+        for _ in 0..6_999 {
+            assert_eq!(buffer.push(&[1; 100], 700_000), Ok(()));
+            assert!(budget.used() <= (2 * buffer.bytes.len()).max(SMALL_BYTES));
+        }
+        assert_eq!(buffer.push(&[1; 90], 700_000), Ok(()));
+        assert_eq!(budget.used(), 700_000);
+        assert_eq!(buffer.push(&[1; 1], 700_000), Err(Cause::BodyTooLarge));
+        let whole = buffer.finish();
+        assert_eq!((whole.bytes.len(), budget.used()), (700_000, 700_000));
+        drop(whole);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let budget = Budget::new(400_000);
+        let buffer = |expected| Buffer {
+            bytes: Vec::new(),
+            expected,
+            reservation: budget.reservation(),
+            large_ceiling: budget.limit() / 4 * 3,
+        };
+        let (mut large, mut small) = (buffer(400_000), buffer(1_000));
+        assert_eq!(large.push(&vec![1; 300_001], 400_000), Err(Cause::OutOfMemory));
+        assert_eq!(large.push(&vec![1; 300_000], 400_000), Ok(()));
+        assert_eq!(small.push(&[1; 1_000], 1_000), Ok(()));
+        assert_eq!(budget.used(), 301_000);
+    }
+
+    #[test]
+    fn a_body_may_be_slow_at_first_and_then_keeps_up_the_rate() {
+        let bounds = Bounds {
+            bytes: 1,
+            bytes_per_second: 8_192,
+            grace: Duration::from_secs(5),
+        };
+        assert_eq!(bounds.allowed(0), Duration::from_secs(5));
+        assert_eq!(bounds.allowed(81_920), Duration::from_secs(15));
+    }
+}
