@@ -7,7 +7,7 @@
 mod lane;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use crate::health::Gate;
@@ -155,7 +155,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Dispatcher {
     totals: Totals,
-    lanes: HashMap<DestinationId, Lane>,
+    /// In an order that does not depend on chance, so that the same inputs give the same effects.
+    lanes: BTreeMap<DestinationId, Lane>,
     /// Lanes that may have something to claim, each at most once, served in turn.
     ready: VecDeque<DestinationId>,
     timers: BinaryHeap<Reverse<(Timestamp, DestinationId)>>,
@@ -191,7 +192,7 @@ impl Dispatcher {
                 bytes: 0,
                 claims: 0,
             },
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
         }
@@ -275,7 +276,7 @@ impl Dispatcher {
     }
 
     fn set_destinations(&mut self, now: Timestamp, destinations: &[DestinationLimits]) {
-        let open: HashMap<_, _> = destinations
+        let open: BTreeMap<_, _> = destinations
             .iter()
             .map(|limits| (limits.destination, *limits))
             .collect();
