@@ -1,1 +1,4 @@
 //! The admin and API listeners.
+
+mod text;
+pub mod wire;
