@@ -114,7 +114,9 @@ pub trait Store: Send + Sync + 'static {
     /// [`rules::change_topology`] says. A new destination is matched with the unrouted events of its sources:
     /// those deliveries are due at the time their event was accepted. The unsettled deliveries of a deleted
     /// destination are given up, as [`rules::CAUSE_DESTINATION_DELETED`]: they read as discarded at once,
-    /// though a store may write it down later.
+    /// though a store may write it down later. Of many, the first thousand are matched or
+    /// given up in this step and the rest in steps that follow by themselves; the same holds where a breaker
+    /// closes.
     ///
     /// Removing a source takes it out of its destinations' lists.
     ///
@@ -293,6 +295,8 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// The node's delivery side, as a store's writer sees it. None of the methods may block.
+///
+/// It is told after the commit, perhaps after the call returned, but before a later write returns.
 pub trait Slots: Send + Sync + 'static {
     /// Whether a delivery of a body of `bytes` to `destination` may be attempted at once. A yes is used up
     /// by [`Slots::hand_over`] or given back by [`Slots::give_back`].

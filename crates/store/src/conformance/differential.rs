@@ -233,10 +233,7 @@ impl<'a> Pair<'a> {
         self.model.slots.set_free(free);
         self.tested.slots.set_free(free);
         both!(self, |bench| bench.store.append(new.clone()).await.unwrap());
-        let (model, tested) = (
-            self.model.slots.take_handed_over(),
-            self.tested.slots.take_handed_over(),
-        );
+        let (model, tested) = (self.model.handed_over().await, self.tested.handed_over().await);
         self.hold(model, tested);
         self.model.slots.set_free(0);
         self.tested.slots.set_free(0);

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
+use hookfast_engine::delivery::{DeliveryKey, DeliveryState, DestinationNumber};
 use hookfast_engine::event::{Event, HeaderBlock};
-use hookfast_engine::id::{ApplicationId, DestinationId, EventId, QuarantineId, ReplayId, SourceId};
+use hookfast_engine::id::{
+    ApplicationId, DeliveryId, DestinationId, EventId, QuarantineId, ReplayId, SourceId,
+};
 use hookfast_engine::outcome::Outcome;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
@@ -196,6 +198,30 @@ impl Bench {
     pub async fn reopen(&mut self, seconds: u64) {
         let slots = self.slots.clone();
         self.store = self.fixture.reopen(self.store.clone(), slots, at(seconds)).await;
+    }
+
+    /// Returns once the delivery side was told of every write that returned: another write has to return.
+    async fn told(&self) {
+        let nobodys = DeliveryId::of_key(START, DeliveryKey::from_i64(1 << 50));
+        assert!(!self.store.extend(nobodys, 1, START).await.unwrap());
+    }
+
+    /// Which destinations the delivery side was asked for a slot of since the last call.
+    pub async fn asked(&self) -> Vec<DestinationId> {
+        self.told().await;
+        self.slots.take_asked()
+    }
+
+    /// What the delivery side was handed over since the last call.
+    pub async fn handed_over(&self) -> Vec<ClaimedDelivery> {
+        self.told().await;
+        self.slots.take_handed_over()
+    }
+
+    /// What the delivery side was told to wait for since the last call.
+    pub async fn waiting(&self) -> Vec<(DestinationId, Timestamp)> {
+        self.told().await;
+        self.slots.take_waiting()
     }
 
     fn next_id(&self) -> u128 {

@@ -53,11 +53,11 @@ pub async fn a_replay_makes_settled_deliveries_due_again_under_the_same_id(bench
     let destination = bench.push("all", &["*"]).await;
     let first = bench.delivered(destination, 0).await;
     let second = bench.delivered(destination, 1).await;
-    bench.slots.take_waiting();
+    bench.waiting().await;
     let replay = bench.replay_all(ReplaySelection::default(), 10).await;
     assert_eq!((replay.total, replay.looked_at), (2, 2));
     assert_eq!((replay.replayed, replay.skipped), (2, 0));
-    assert!(bench.slots.take_waiting().contains(&(destination, at(10))));
+    assert!(bench.waiting().await.contains(&(destination, at(10))));
     let delivery = bench.delivery(first, destination).await;
     assert_eq!(
         (delivery.state, delivery.due_at),

@@ -245,7 +245,7 @@ pub async fn a_retry_makes_all_but_delivered_and_in_flight_ones_due_in_a_new_rou
     let destination = bench.push("all", &["*"]).await;
     for (state, event) in in_each_state(bench, destination).await {
         let before = bench.delivery(event, destination).await;
-        bench.slots.take_waiting();
+        bench.waiting().await;
         let found = bench.store.retry(before.id, at(50)).await.unwrap();
         assert_eq!(found, Some(state));
         let after = bench.delivery(event, destination).await;
@@ -258,7 +258,7 @@ pub async fn a_retry_makes_all_but_delivered_and_in_flight_ones_due_in_a_new_rou
             );
             assert_eq!(after.progress, before.progress.begin_round(None));
             assert_eq!(after.settled_at, None);
-            assert_eq!(bench.slots.take_waiting(), [(destination, at(50))]);
+            assert_eq!(bench.waiting().await, [(destination, at(50))]);
         }
     }
 }
@@ -291,10 +291,10 @@ pub async fn a_held_delivery_is_found_held_and_can_be_retried_and_discarded(benc
     let event = bench.append("a", 0).await;
     bench.pause(destination).await;
     let id = bench.delivery(event, destination).await.id;
-    bench.slots.take_waiting();
+    bench.waiting().await;
     let found = bench.store.retry(id, at(9)).await.unwrap();
     assert_eq!(found, Some(DeliveryState::Held));
-    assert_eq!(bench.slots.take_waiting(), []);
+    assert_eq!(bench.waiting().await, []);
     assert_eq!(bench.delivery(event, destination).await.due_at, Some(at(9)));
     let found = bench.store.discard(id, at(10), "ann".into()).await.unwrap();
     assert_eq!(found, Some(DeliveryState::Held));
