@@ -1,0 +1,147 @@
+//! The data directory: who owns it, whether it was left clean, and how much room it has.
+//!
+//! Owns the lock, the marker and the look at free space. Must not know what is in the database.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{Result, StoreError};
+
+/// Below this many free bytes nothing new is taken in …
+const FLOOR_BYTES: u64 = 64 * 1024 * 1024;
+/// … or below this part of a smaller filesystem.
+const FLOOR_PART: u64 = 20;
+
+/// A data directory that this process owns for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Whether the last owner left it clean.
+    pub(super) was_clean: bool,
+    /// Closing it releases the lock.
+    _lock: File,
+}
+
+impl Directory {
+    /// Takes the directory, making it where there is none.
+    pub(super) fn own(path: &Path) -> Result<Self> {
+        let cannot = |what: &str, error: std::io::Error| StoreError::Incompatible {
+            detail: format!("{what} in {}: {error}", path.display()),
+        };
+        std::fs::create_dir_all(path).map_err(|error| cannot("cannot make the data directory", error))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(|error| cannot("cannot open the lock file", error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Incompatible {
+                    detail: format!(
+                        "{} is in use by another hookfast: stop it, or give this one a directory of its own",
+                        path.display()
+                    ),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot("cannot lock", error)),
+        }
+        let marker = path.join("clean");
+        let was_clean = marker.exists() || !path.join("hookfast.db").exists();
+        if marker.exists() {
+            std::fs::remove_file(&marker).map_err(|error| cannot("cannot remove the marker", error))?;
+        }
+        let directory = Self {
+            path: path.to_owned(),
+            was_clean,
+            _lock: lock,
+        };
+        directory
+            .sync()
+            .map_err(|error| cannot("cannot sync the data directory", error))?;
+        Ok(directory)
+    }
+
+    /// Makes what was created or removed in the directory durable.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Says to the next owner that nothing was left undone.
+    pub(super) fn mark_clean(&self) -> std::io::Result<()> {
+        File::create(self.path.join("clean"))?.sync_all()?;
+        self.sync()
+    }
+
+    /// The database's file.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join("hookfast.db")
+    }
+
+    /// Whether so little is free that only what frees or settles may go on. Where the filesystem does not
+    /// say, there is room.
+    pub(super) fn is_low_on_space(&self) -> bool {
+        space(&self.path).is_some_and(|space| space.free < FLOOR_BYTES.min(space.size / FLOOR_PART))
+    }
+}
+
+/// How large a filesystem is and how much of it is free, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Space {
+    size: u64,
+    pub(super) free: u64,
+}
+
+/// The room on the filesystem of `path`.
+pub(super) fn space(path: &Path) -> Option<Space> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(Space {
+        size: found.f_blocks.saturating_mul(found.f_frsize),
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+    })
+}
+
+/// The bytes on disk of a database and its log.
+pub(super) fn bytes_of(file: &Path) -> u64 {
+    let log = file.with_extension("db-wal");
+    [file, &log]
+        .iter()
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .map(|found| found.len())
+        .sum()
+}
+
+/// Writes a consistent copy of the database to a new file, from one snapshot, while others write.
+pub(super) fn copy(file: &Path, to: &Path) -> Result<()> {
+    let refused = |why: &dyn std::fmt::Display| StoreError::Refused {
+        detail: format!("cannot write the backup to {}: {why}", to.display()),
+    };
+    // Makes the file, so that nothing that is there is ever written over. SQLite takes an empty one.
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(to)
+        .map_err(|error| refused(&error))?;
+    let target = to
+        .to_str()
+        .ok_or_else(|| refused(&"its name is not valid UTF-8"))?;
+    let copied = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .and_then(|connection| connection.execute("VACUUM INTO ?1", [target]));
+    match copied {
+        Ok(_) => {
+            made.sync_all().map_err(|error| refused(&error))?;
+            let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))
+                .and_then(|directory| directory.sync_all())
+                .map_err(|error| refused(&error))
+        }
+        Err(error) => {
+            // Half a backup is worse than none; what cannot be removed is named in the error anyway.
+            _ = std::fs::remove_file(to);
+            Err(refused(&error))
+        }
+    }
+}
