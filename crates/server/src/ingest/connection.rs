@@ -79,7 +79,8 @@ where
     let head_timeout = ingest.node.settings.ingest.head_timeout;
     let mut patience = Patience::new(head_timeout);
     let mut halt = std::pin::pin!(ingest.halt.cancelled());
-    let (mut halting, mut first) = (false, true);
+    // One that comes after the halt is told so, instead of being closed before it is read.
+    let (mut halting, mut first) = (ingest.halted.load(Ordering::Acquire), true);
     let end = std::future::poll_fn(|cx| {
         // Asked once so that a halt wakes this task, and after that a flag is enough.
         if !halting && ((first && halt.as_mut().poll(cx).is_ready()) || ingest.halted.load(Ordering::Acquire))
