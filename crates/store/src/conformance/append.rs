@@ -65,6 +65,27 @@ pub async fn routed_events_do_not_go_to_a_destination_that_is_added_later(bench:
     assert!(bench.claim(late, 5, 10).await.deliveries.is_empty());
 }
 
+pub async fn changing_a_destination_gives_it_no_events_that_came_before(bench: &mut Bench) {
+    let destination = bench.push("all", &["order.*"]).await;
+    let event = bench.append("invoice.created", 0).await;
+    let types = || vec!["*".to_owned()];
+    bench.change(destination, |it| it.trigger_types = types()).await;
+    bench.pause(destination).await;
+    bench.resume(destination).await;
+    assert!(
+        bench
+            .store
+            .event(event)
+            .await
+            .unwrap()
+            .unwrap()
+            .deliveries
+            .is_empty()
+    );
+    bench.append("invoice.created", 1).await;
+    assert_eq!(bench.claim(destination, 1, 10).await.deliveries.len(), 1);
+}
+
 pub async fn what_is_stored_is_what_came_byte_for_byte(bench: &mut Bench) {
     let destination = bench.push("all", &["*"]).await;
     let whole = Event {

@@ -69,6 +69,8 @@ struct Pair<'a> {
     random: Random,
     seed: u64,
     now: u64,
+    /// Every destination fails at present, so that breakers open.
+    down: bool,
     destinations: Vec<DestinationId>,
     held: Vec<Held>,
     replays: Vec<ReplayId>,
@@ -158,6 +160,7 @@ impl<'a> Pair<'a> {
             random: Random(seed),
             seed,
             now: 0,
+            down: false,
             destinations: Vec::new(),
             held: Vec::new(),
             replays: Vec::new(),
@@ -210,7 +213,10 @@ impl<'a> Pair<'a> {
         match self.random.below(100) {
             0..30 => self.append().await,
             30..50 => self.claim().await,
-            50..68 => self.end().await,
+            50..68 => {
+                self.end().await;
+                self.end().await;
+            }
             68..71 => self.extend().await,
             71..76 => self.move_one().await,
             76..78 => self.discard_waiting().await,
@@ -266,7 +272,11 @@ impl<'a> Pair<'a> {
     }
 
     fn outcome(&mut self) -> Outcome {
+        if self.random.below(25) == 0 {
+            self.down = !self.down;
+        }
         match self.random.below(12) {
+            0..11 if self.down => answered(503),
             0..4 => answered(200),
             4..8 => answered(503),
             8 => answered(410),

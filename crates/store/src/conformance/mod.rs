@@ -492,6 +492,7 @@ macro_rules! conformance_suite {
                 append::an_event_without_a_type_goes_to_those_that_take_every_type,
                 append::unrouted_events_are_kept_and_go_to_a_destination_that_is_added,
                 append::routed_events_do_not_go_to_a_destination_that_is_added_later,
+                append::changing_a_destination_gives_it_no_events_that_came_before,
                 append::what_is_stored_is_what_came_byte_for_byte,
                 append::a_repeat_is_answered_with_the_first_ones_id_and_delivered_once,
                 append::a_repeat_after_the_window_is_a_new_event,
