@@ -72,6 +72,7 @@ struct Pair<'a> {
     /// Every destination fails at present, so that breakers open.
     down: bool,
     destinations: Vec<DestinationId>,
+    deleted: Vec<DestinationId>,
     held: Vec<Held>,
     replays: Vec<ReplayId>,
     quarantined: Vec<QuarantineId>,
@@ -162,6 +163,7 @@ impl<'a> Pair<'a> {
             now: 0,
             down: false,
             destinations: Vec::new(),
+            deleted: Vec::new(),
             held: Vec::new(),
             replays: Vec::new(),
             quarantined: Vec::new(),
@@ -169,7 +171,7 @@ impl<'a> Pair<'a> {
         // Without jitter, so that stores may number events and destinations as they like.
         let policy = Policy {
             name: "even".into(),
-            schedule: Schedule::Delays([5, 30, 90].map(Duration::from_secs).to_vec()),
+            schedule: Schedule::Delays([2, 5].map(Duration::from_secs).to_vec()),
             jitter_percent: 0,
             ..Policy::inbox()
         };
@@ -194,9 +196,9 @@ impl<'a> Pair<'a> {
 
     async fn run(&mut self, steps: u32) {
         for step in 0..steps {
-            self.now += match self.random.below(40) {
-                0 => 4 * DAY,
-                1..20 => 0,
+            self.now += match self.random.below(80) {
+                0 => 16 * DAY,
+                1..50 => 0,
                 _ => self.random.below(40),
             };
             self.step().await;
@@ -219,11 +221,11 @@ impl<'a> Pair<'a> {
             }
             68..71 => self.extend().await,
             71..76 => self.move_one().await,
-            76..78 => self.discard_waiting().await,
-            78..84 => self.change_destination().await,
+            76 => self.discard_waiting().await,
+            77..84 => self.change_destination().await,
             84..90 => self.replay().await,
             90..95 => self.quarantine().await,
-            95..97 => self.prune().await,
+            95..98 => self.prune().await,
             _ => self.reopen().await,
         }
     }
@@ -272,7 +274,7 @@ impl<'a> Pair<'a> {
     }
 
     fn outcome(&mut self) -> Outcome {
-        if self.random.below(25) == 0 {
+        if self.random.below(30) == 0 {
             self.down = !self.down;
         }
         match self.random.below(12) {
@@ -291,11 +293,14 @@ impl<'a> Pair<'a> {
     }
 
     async fn end(&mut self) {
-        let Some(held) = self.random.pick(&self.held) else {
+        // Mostly what was claimed lately: the older a claim, the likelier it is stale.
+        let lately = self.held.len().saturating_sub(5);
+        let from = if self.random.below(10) == 0 { 0 } else { lately };
+        let Some(held) = self.random.pick(&self.held[from..]) else {
             return;
         };
         // Kept now and then, so that some ends are stale.
-        if self.random.below(4) > 0 {
+        if self.random.below(8) > 0 {
             self.held
                 .retain(|other| other.model.id != held.model.id || other.model.attempt != held.model.attempt);
         }
@@ -333,7 +338,7 @@ impl<'a> Pair<'a> {
         let Some(one) = self.random.pick(&all) else {
             return;
         };
-        let (now, retry) = (at(self.now), self.random.below(3) > 0);
+        let (now, retry) = (at(self.now), self.random.below(5) > 0);
         both!(self, |bench| {
             let id = bench.id_of(one.event, one.destination).await;
             if retry {
@@ -364,7 +369,7 @@ impl<'a> Pair<'a> {
     }
 
     async fn add_destination(&mut self) {
-        let number = self.destinations.len();
+        let number = self.destinations.len() + self.deleted.len();
         let patterns = [vec!["*"], vec!["a.*"], vec!["b", "c.x.y"], vec!["a.x", "c.*"]];
         let patterns = self.random.pick(&patterns).unwrap_or_default();
         let mut destination = self.tested.new_destination(&format!("d{number}"), &patterns);
@@ -383,10 +388,14 @@ impl<'a> Pair<'a> {
         let Some(mut destination) = known.filter(|it| it.deleted_at.is_none()).cloned() else {
             return self.add_destination().await;
         };
-        match self.random.below(8) {
-            0 => destination.deleted_at = Some(at(self.now)),
+        match self.random.below(24) {
+            0 => {
+                destination.deleted_at = Some(at(self.now));
+                self.destinations.retain(|id| *id != destination.id);
+                self.deleted.push(destination.id);
+            }
             1 => return self.add_destination().await,
-            2..4 => destination.status = DestinationStatus::Paused,
+            2..6 => destination.status = DestinationStatus::Paused,
             _ => destination.status = DestinationStatus::Active,
         }
         self.put(vec![TopologyChange::PutDestination(destination)]).await;
@@ -519,7 +528,7 @@ impl<'a> Pair<'a> {
             });
             ended.collect::<Vec<_>>()
         });
-        for id in self.destinations.clone() {
+        for id in [&self.destinations[..], &self.deleted].concat() {
             both!(self, |bench| bench.store.health(id).await.unwrap());
         }
         both!(self, |bench| {
