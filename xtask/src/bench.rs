@@ -7,6 +7,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::metadata::{Metadata, cargo};
+
 /// What can be asked of the benchmark.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -59,7 +61,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     if !built.success() {
         bail!("the release build failed");
     }
-    let release = target_directory()?.join("release");
+    let release = Metadata::read()?.target_directory.join("release");
     let status = Command::new(release.join("bench"))
         .arg("run")
         .arg("--hookfast")
@@ -73,22 +75,6 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         Some(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         None => ExitCode::FAILURE,
     })
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-fn target_directory() -> Result<PathBuf> {
-    let output = cargo()
-        .args(["metadata", "--no-deps", "--format-version=1"])
-        .output()?;
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("cargo metadata did not answer with JSON")?;
-    let directory = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata names no target directory")?;
-    Ok(directory.into())
 }
 
 #[cfg(test)]

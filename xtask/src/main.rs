@@ -3,10 +3,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod metadata;
+mod output;
+mod policy;
+mod test;
+mod tidy;
+mod tools;
 
 /// What cargo itself cannot do.
 #[derive(Parser)]
@@ -20,10 +25,27 @@ struct Cli {
 enum Command {
     /// Measure Hookfast beside its peers, in release mode.
     Bench(bench::Options),
+    /// Install what the tests need and run all of them.
+    Test(test::Options),
+    /// The same with many more rounds, for a night.
+    Nightly(test::Options),
+    /// Check the rules of the tree that no compiler knows.
+    Tidy,
+    /// Check what is depended on against `deny.toml`.
+    Policy,
 }
 
-fn main() -> Result<ExitCode> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Bench(options) => bench::run(options),
-    }
+        Command::Test(options) => test::run(&options, test::Extent::Change),
+        Command::Nightly(options) => test::run(&options, test::Extent::Night),
+        Command::Tidy => tidy::run(),
+        Command::Policy => policy::run(),
+    };
+    // A backtrace of this program helps nobody.
+    done.unwrap_or_else(|error| {
+        output::complain(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
 }
