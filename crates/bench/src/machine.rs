@@ -98,7 +98,7 @@ mod tests {
     fn the_file_system_is_that_of_the_innermost_mount() {
         let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/disk xfs rw 0 0\n";
         let kind = |path| file_system(mounts, Path::new(path));
-        assert_eq!(kind("/home/x").as_deref(), Some("ext4"));
+        assert_eq!(kind("/srv/x").as_deref(), Some("ext4"));
         assert_eq!(kind("/tmp/x").as_deref(), Some("tmpfs"));
         assert_eq!(kind("/tmp/disk/x").as_deref(), Some("xfs"));
         assert_eq!(file_system("", Path::new("/x")), None);
