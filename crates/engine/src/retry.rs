@@ -39,6 +39,17 @@ impl CodeSet {
             .map(Self)
     }
 
+    /// The set as [`CodeSet::parse`] reads it, as short as it can be written.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let word = |&(low, high): &(u16, u16)| match (low, high) {
+            (low, high) if low == high => low.to_string(),
+            (low, high) if low % 100 == 0 && high == low + 99 => format!("{}xx", low / 100),
+            (low, high) => format!("{low}-{high}"),
+        };
+        self.0.iter().map(word).collect()
+    }
+
     /// Whether `code` is in the set.
     #[must_use]
     pub fn contains(&self, code: u16) -> bool {
@@ -396,6 +407,7 @@ mod tests {
     #[test]
     fn code_sets_are_read_from_words_and_wrong_words_are_named() {
         let set = CodeSet::parse(["2xx", "429", "500-504"]).unwrap();
+        assert_eq!(set.words(), ["2xx", "429", "500-504"]);
         let expected = [
             (200, true),
             (299, true),

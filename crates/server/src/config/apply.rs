@@ -1,0 +1,250 @@
+//! From what the file declares to changes of the topology.
+//!
+//! Owns the comparison: what the file declares is set, what the API made stays, and where nothing differs
+//! nothing changes. Must not make the changes, nor know files.
+
+use hookfast_engine::delivery::DestinationNumber;
+use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
+use hookfast_engine::time::Timestamp;
+use hookfast_engine::topology::{
+    DEFAULT_APPLICATION, Destination, DestinationStatus, Origin, SealedSecret, Source, Topology,
+    TopologyChange,
+};
+use hookfast_signature::Secret;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Declared, DeclaredDestination, DeclaredSource};
+use crate::clock::Clock;
+use crate::vault::Vault;
+
+/// How long a signing secret that was replaced is still signed with (SPEC O15).
+const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why what the file declares cannot be set.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ApplyError {
+    /// There is no application to set it in.
+    #[error("there is no application `{DEFAULT_APPLICATION}` to set what the file declares in")]
+    NoApplication,
+    /// A source's name is taken elsewhere.
+    #[error("the source `{0}` belongs to another application: give the one in the file another name")]
+    SourceElsewhere(String),
+    /// A destination names a source that is not declared.
+    #[error("the destination `{destination}` names a source `{source_name}` that is not declared")]
+    NoSource {
+        /// The destination.
+        destination: String,
+        /// The source.
+        source_name: String,
+    },
+}
+
+/// The changes that make `topology` what `declared` says, in the order to make them; none where it is so.
+///
+/// # Errors
+/// Where the default application is missing or a name is taken in another.
+pub fn changes(
+    declared: &Declared,
+    topology: &Topology,
+    vault: &Vault,
+    clock: Clock,
+) -> Result<Vec<TopologyChange>, ApplyError> {
+    let mut applications = topology.applications.values();
+    let application = applications
+        .find(|each| each.name == DEFAULT_APPLICATION)
+        .ok_or(ApplyError::NoApplication)?;
+    let applying = Applying {
+        topology,
+        vault,
+        clock,
+        now: clock.now(),
+        application: application.id,
+    };
+    let policies = declared.policies.iter();
+    let different = policies.filter(|policy| topology.policies.get(&policy.name) != Some(policy));
+    let mut changes: Vec<_> = different.cloned().map(TopologyChange::PutPolicy).collect();
+    let mut ids = BTreeMap::new();
+    for source in &declared.sources {
+        let (id, changed) = applying.source(source)?;
+        ids.insert(source.name.as_str(), id);
+        changes.extend(changed.map(TopologyChange::PutSource));
+    }
+    for destination in &declared.destinations {
+        let changed = applying.destination(destination, &ids)?;
+        changes.extend(changed.map(TopologyChange::PutDestination));
+    }
+    Ok(changes)
+}
+
+/// What a file declared once and declares no longer: it stays until somebody deletes it.
+#[must_use]
+pub fn no_longer_declared(declared: &Declared, topology: &Topology) -> Vec<String> {
+    let named = |name: &str| declared.sources.iter().any(|source| source.name == name);
+    let sources = topology
+        .sources
+        .values()
+        .filter(|source| source.origin == Origin::File && !named(&source.name))
+        .map(|source| format!("source {}", source.name));
+    let named = |name: &str| declared.destinations.iter().any(|each| each.name == name);
+    let destinations = topology
+        .destinations
+        .values()
+        .filter(|each| each.origin == Origin::File && each.deleted_at.is_none() && !named(&each.name))
+        .map(|each| format!("destination {}", each.name));
+    sources.chain(destinations).collect()
+}
+
+struct Applying<'a> {
+    topology: &'a Topology,
+    vault: &'a Vault,
+    clock: Clock,
+    now: Timestamp,
+    application: ApplicationId,
+}
+
+impl Applying<'_> {
+    /// The source's id, and the source where it differs from what is there.
+    fn source(&self, declared: &DeclaredSource) -> Result<(SourceId, Option<Source>), ApplyError> {
+        let found = self.topology.source_named(&declared.name);
+        if found.is_some_and(|found| found.application != self.application) {
+            return Err(ApplyError::SourceElsewhere(declared.name.clone()));
+        }
+        let id = found.map_or_else(|| SourceId::new(self.now, self.clock.entropy()), |found| found.id);
+        let there = found.map_or(&[][..], |found| &found.secrets);
+        let secrets = match &declared.secrets {
+            Some(secrets) => self.sealed(id.as_u128(), secrets, there),
+            None => there.to_vec(),
+        };
+        let mut source = Source {
+            id,
+            application: self.application,
+            name: declared.name.clone(),
+            provider: declared.provider.clone(),
+            verify: declared.verify,
+            secrets,
+            dedupe_window: declared.dedupe_window,
+            dedupe_key: declared.dedupe_key.clone(),
+            on_invalid: declared.on_invalid,
+            tolerance: declared.tolerance,
+            body_limit: declared.body_limit,
+            rate_limit: declared.rate_limit,
+            scheme: declared.scheme.clone(),
+            public_url: declared.public_url.clone(),
+            origin: Origin::File,
+            created_at: found.map_or(self.now, |found| found.created_at),
+            updated_at: found.map_or(self.now, |found| found.updated_at),
+        };
+        if found == Some(&source) {
+            return Ok((id, None));
+        }
+        source.updated_at = self.now;
+        Ok((id, Some(source)))
+    }
+
+    /// The destination, where it differs from what is there.
+    fn destination(
+        &self,
+        declared: &DeclaredDestination,
+        ids: &BTreeMap<&str, SourceId>,
+    ) -> Result<Option<Destination>, ApplyError> {
+        let found = self.topology.destination_named(self.application, &declared.name);
+        let new = || DestinationId::new(self.now, self.clock.entropy());
+        let id = found.map_or_else(new, |found| found.id);
+        let there = found.map_or(&[][..], |found| &found.secrets);
+        let sources = declared.sources.iter().map(|name| {
+            ids.get(name.as_str())
+                .copied()
+                .ok_or_else(|| ApplyError::NoSource {
+                    destination: declared.name.clone(),
+                    source_name: name.clone(),
+                })
+        });
+        let mut destination = Destination {
+            id,
+            number: found.map_or(DestinationNumber(0), |found| found.number),
+            application: self.application,
+            name: declared.name.clone(),
+            kind: declared.kind.clone(),
+            sources: sources.collect::<Result<_, _>>()?,
+            trigger_types: declared.trigger_types.clone(),
+            policy: declared.policy.clone(),
+            timeout: declared.timeout,
+            concurrency: declared.concurrency,
+            rate_limit: declared.rate_limit,
+            allow_private: declared.allow_private,
+            secrets: self.signing_secrets(id.as_u128(), declared.secret.as_ref(), there),
+            status: found.map_or(DestinationStatus::Active, |found| found.status),
+            status_reason: found.and_then(|found| found.status_reason.clone()),
+            status_changed_at: found.map_or(self.now, |found| found.status_changed_at),
+            deleted_at: None,
+            origin: Origin::File,
+            created_at: found.map_or(self.now, |found| found.created_at),
+            updated_at: found.map_or(self.now, |found| found.updated_at),
+        };
+        if found == Some(&destination) {
+            return Ok(None);
+        }
+        destination.updated_at = self.now;
+        Ok(Some(destination))
+    }
+
+    /// `secrets` sealed, each as it is there already where it is.
+    fn sealed(&self, owner: u128, secrets: &[Secret], there: &[SealedSecret]) -> Vec<SealedSecret> {
+        let sealed = secrets.iter().map(|secret| {
+            let same = there
+                .iter()
+                .find(|each| each.expires_at.is_none() && self.opens_to(owner, each, secret));
+            same.cloned().unwrap_or_else(|| self.seal(owner, secret))
+        });
+        sealed.collect()
+    }
+
+    /// The signing secrets, newest first: the declared one before those it replaces, which stay valid for a
+    /// while; what is there where none is declared; a new one where there is none.
+    fn signing_secrets(
+        &self,
+        owner: u128,
+        declared: Option<&Secret>,
+        there: &[SealedSecret],
+    ) -> Vec<SealedSecret> {
+        let Some(secret) = declared else {
+            if !there.is_empty() {
+                return there.to_vec();
+            }
+            let made = Secret::generate_symmetric(&self.clock.entropy_bytes());
+            return vec![self.seal(owner, &made)];
+        };
+        let newest = there.first().filter(|newest| newest.expires_at.is_none());
+        if newest.is_some_and(|newest| self.opens_to(owner, newest, secret)) {
+            return there.to_vec();
+        }
+        let end = self.now.plus(OVERLAP);
+        let replaced = there
+            .iter()
+            .filter(|each| each.expires_at.is_none_or(|expires_at| self.now < expires_at))
+            .filter(|each| !self.opens_to(owner, each, secret));
+        let ending = replaced.map(|each| SealedSecret {
+            expires_at: Some(each.expires_at.map_or(end, |expires_at| expires_at.min(end))),
+            ..each.clone()
+        });
+        std::iter::once(self.seal(owner, secret)).chain(ending).collect()
+    }
+
+    fn seal(&self, owner: u128, secret: &Secret) -> SealedSecret {
+        SealedSecret {
+            sealed: self.vault.seal(owner, secret.expose().as_bytes(), self.clock),
+            created_at: self.now,
+            expires_at: None,
+        }
+    }
+
+    fn opens_to(&self, owner: u128, sealed: &SealedSecret, secret: &Secret) -> bool {
+        self.vault.open_sealed(owner, &sealed.sealed).as_deref() == Some(secret.expose().as_bytes())
+    }
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;
