@@ -15,6 +15,7 @@ use hookfast_signature::Secret;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::declare::Stored;
 use super::{Declared, DeclaredDestination, DeclaredSource};
 use crate::clock::Clock;
 use crate::vault::Vault;
@@ -117,25 +118,13 @@ impl Applying<'_> {
             Some(secrets) => self.sealed(id.as_u128(), secrets, there),
             None => there.to_vec(),
         };
-        let mut source = Source {
+        let mut source = declared.source(Stored {
             id,
             application: self.application,
-            name: declared.name.clone(),
-            provider: declared.provider.clone(),
-            verify: declared.verify,
             secrets,
-            dedupe_window: declared.dedupe_window,
-            dedupe_key: declared.dedupe_key.clone(),
-            on_invalid: declared.on_invalid,
-            tolerance: declared.tolerance,
-            body_limit: declared.body_limit,
-            rate_limit: declared.rate_limit,
-            scheme: declared.scheme.clone(),
-            public_url: declared.public_url.clone(),
-            origin: Origin::File,
             created_at: found.map_or(self.now, |found| found.created_at),
             updated_at: found.map_or(self.now, |found| found.updated_at),
-        };
+        });
         if found == Some(&source) {
             return Ok((id, None));
         }

@@ -6,14 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use hookfast_engine::id::{ApplicationId, SourceId};
 use hookfast_engine::retry::{CodeSet, Policy, Schedule};
 use hookfast_engine::route::check_pattern;
-use hookfast_engine::topology::{DedupeKey, DestinationKind, OnInvalid, Verify};
+use hookfast_engine::time::Timestamp;
+use hookfast_engine::topology::{
+    DedupeKey, DestinationKind, OnInvalid, Origin, SealedSecret, Source, Verify,
+};
 use hookfast_signature::{Scheme, Secret, StandardWebhooks};
 
 use super::section::{Section, nearest};
 use super::sections::bounds;
 use super::text;
+use crate::ingest::scheme::{self, GENERIC};
 
 const DEDUPE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,7 +26,6 @@ const CONCURRENCY: u32 = 64;
 const MAX_CONCURRENCY: u32 = 1000;
 const MAX_RATE: u32 = 1_000_000;
 const MAX_NAME: usize = 64;
-const GENERIC: &str = "generic";
 const PUSH: &str = "push";
 const PULL: &str = "pull";
 
@@ -257,12 +261,60 @@ fn dedupe_key(text: &str) -> Result<DedupeKey, String> {
     }
 }
 
-/// What only the whole source shows.
-fn check_source(section: &Section<'_>, source: &DeclaredSource) {
-    let scheme = hookfast_signature::provider(&source.provider).map(|provider| provider.scheme);
-    let secrets = source.secrets.iter().flatten();
-    for error in secrets.filter_map(|secret| scheme?.check_secret(secret).err()) {
-        section.mistake("secrets", error.to_string());
+/// What only the whole source shows: whether its scheme's settings and its secrets fit together.
+fn check_source(section: &Section<'_>, declared: &DeclaredSource) {
+    let source = declared.source(Stored {
+        id: SourceId::from_u128(0),
+        application: ApplicationId::from_u128(0),
+        secrets: Vec::new(),
+        created_at: Timestamp::EPOCH,
+        updated_at: Timestamp::EPOCH,
+    });
+    let secrets = declared.secrets.iter().flatten();
+    let secrets: Vec<_> = secrets
+        .map(|secret| secret.expose().as_bytes().to_vec())
+        .collect();
+    for fault in scheme::check_source(&source, &secrets)
+        .err()
+        .into_iter()
+        .flatten()
+    {
+        let (key, problem) = fault.split_once(": ").unwrap_or(("provider", &fault));
+        section.mistake(key, problem);
+    }
+}
+
+/// What a source has that no file says.
+pub(super) struct Stored {
+    pub id: SourceId,
+    pub application: ApplicationId,
+    pub secrets: Vec<SealedSecret>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl DeclaredSource {
+    /// The source that is declared.
+    pub(super) fn source(&self, stored: Stored) -> Source {
+        Source {
+            id: stored.id,
+            application: stored.application,
+            name: self.name.clone(),
+            provider: self.provider.clone(),
+            verify: self.verify,
+            secrets: stored.secrets,
+            dedupe_window: self.dedupe_window,
+            dedupe_key: self.dedupe_key.clone(),
+            on_invalid: self.on_invalid,
+            tolerance: self.tolerance,
+            body_limit: self.body_limit,
+            rate_limit: self.rate_limit,
+            scheme: self.scheme.clone(),
+            public_url: self.public_url.clone(),
+            origin: Origin::File,
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+        }
     }
 }
 
@@ -359,7 +411,10 @@ fn kind(section: &Section<'_>, pull: Option<bool>, url: Option<String>) -> Optio
 }
 
 fn check_url(text: &str, allow_private: bool) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+    // What is wrong with it is said without repeating it: it may hold a password.
+    let url = url::Url::parse(text).map_err(|error| {
+        format!("not a URL ({error}): write it whole, such as https://app.example.com/hooks")
+    })?;
     match url.scheme() {
         "https" => {}
         "http" if allow_private => {}
@@ -368,7 +423,7 @@ fn check_url(text: &str, allow_private: bool) -> Result<String, String> {
                 "http is for URLs that are yours and local: write https, or allow_private = true".to_owned(),
             );
         }
-        other => return Err(format!("`{other}` is not supported: write an https URL")),
+        _ => return Err("neither https nor http: write an https URL".to_owned()),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a URL must not hold a user or password: deliveries are signed instead".to_owned());

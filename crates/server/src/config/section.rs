@@ -139,6 +139,7 @@ impl<'a> Section<'a> {
 
     /// Where `key` stands, or failing that the table.
     pub(super) fn place_of(&self, key: &str) -> &Place {
+        let key = key.split(['.', '[']).next().unwrap_or(key);
         let node = self.entries.and_then(|entries| entries.get(key));
         node.map_or(&self.place, |node| &node.place)
     }

@@ -221,6 +221,12 @@ provider = "stripe"
 dedupe_key = "heder:x"
 verify = "maybe"
 
+[[source]]
+name = "other"
+provider = "generic"
+scheme = { haeder = "x-signature", hash = "md5" }
+secrets = [""]
+
 [[destination]]
 name = "app"
 url = "http://localhost:3000"
