@@ -28,11 +28,11 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    /// The variables that say so to the tests; they multiply their rounds by the first.
+    /// The variables that say so to the tests.
     fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Change => &[],
-            Self::Night => &[("HOOKFAST_TEST_TIMES", "50"), ("PROPTEST_CASES", "20000")],
+            Self::Night => &[("HOOKFAST_NIGHTLY", "1"), ("PROPTEST_CASES", "20000")],
         }
     }
 }

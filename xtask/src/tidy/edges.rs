@@ -74,7 +74,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         member: "axum-app",
-        may_use: &[],
+        may_use: &["hookfast-signature"],
         must_not_use: &[],
     },
 ];

@@ -58,6 +58,17 @@ impl Example {
         Self::new(command)
     }
 
+    /// `examples/axum-app`, not started yet. A build of the whole workspace has put it beside the server.
+    pub(crate) fn axum() -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_hookfast")).with_file_name("axum-app");
+        assert!(
+            program.exists(),
+            "{} is not built; run `cargo xtask test`",
+            program.display()
+        );
+        Self::new(Command::new(program))
+    }
+
     fn new(mut command: Command) -> Self {
         let port = Port::take();
         let directory =
