@@ -181,6 +181,18 @@ impl<K: Clone + Eq + Hash, T> Lanes<K, T> {
         }
     }
 
+    /// Takes everything, in no order that matters: for the end.
+    #[must_use]
+    pub fn drain(&mut self) -> Vec<T> {
+        let sources = std::mem::take(&mut self.sources).into_values();
+        self.turns.clear();
+        sources
+            .chain([std::mem::take(&mut self.inner), std::mem::take(&mut self.last)])
+            .flat_map(|lane| lane.waiting)
+            .map(|(_, item)| item)
+            .collect()
+    }
+
     /// Takes the next batch: first up to a quarter of it from the inner lane, then the sources' lanes in
     /// turn, then as much of the inner lane as there is room for, and last a few of the last lane.
     #[must_use]

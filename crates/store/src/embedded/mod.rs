@@ -24,6 +24,9 @@ mod state;
 mod topology;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -101,9 +104,25 @@ impl std::fmt::Debug for EmbeddedStore {
     }
 }
 
+/// Connections that only read, opened as they are needed.
 struct Readers {
+    file: PathBuf,
+    cache: usize,
     idle: Mutex<Vec<Connection>>,
-    free: Semaphore,
+    free: Arc<Semaphore>,
+}
+
+impl Readers {
+    fn look<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let idle = self.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.file, self.cache)?,
+        };
+        let looked = look(&connection);
+        self.idle.lock().push(connection);
+        looked
+    }
 }
 
 impl EmbeddedStore {
@@ -137,9 +156,6 @@ impl EmbeddedStore {
         }
         let mut state = State::load(&connection).map_err(failed)?;
         recover(&mut connection, &mut state, now).map_err(failed)?;
-        let readers = (0..options.readers.max(1))
-            .map(|_| schema::open_reader(&file, options.reader_cache))
-            .collect::<Result<Vec<_>>>()?;
         tell_waiting(&connection, &state, &*slots).map_err(failed)?;
         let shared = Shared::new(options.lanes, Arc::clone(&state.topology));
         let writer = Writer::new(Arc::clone(&shared), connection, state, slots, directory).map_err(failed)?;
@@ -149,11 +165,13 @@ impl EmbeddedStore {
             .map_err(|error| writer::unknown(&format!("cannot start the writer: {error}")))?;
         Ok(Arc::new(Self {
             shared,
-            file,
             readers: Arc::new(Readers {
-                free: Semaphore::new(readers.len()),
-                idle: Mutex::new(readers),
+                file: file.clone(),
+                cache: options.reader_cache,
+                idle: Mutex::new(Vec::new()),
+                free: Arc::new(Semaphore::new(options.readers.max(1))),
             }),
+            file,
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -185,13 +203,12 @@ impl EmbeddedStore {
         self.shared.serving()?;
         let readers = Arc::clone(&self.readers);
         let topology = self.shared.topology();
-        let _free = readers.free.acquire().await.map_err(|_| busy())?;
-        let lent = Arc::clone(&readers);
+        let free = Arc::clone(&readers.free);
+        let free = free.acquire_owned().await.map_err(|_| busy())?;
         let looked = tokio::task::spawn_blocking(move || {
-            let connection = lent.idle.lock().pop().ok_or_else(busy)?;
-            let looked = look(&connection, &topology);
-            lent.idle.lock().push(connection);
-            looked
+            // Given back when the look is over, even where nobody waits for it any more.
+            let _free = free;
+            readers.look(|connection| look(connection, &topology))
         });
         looked
             .await

@@ -18,7 +18,7 @@ use super::filter::{self, Conditions};
 use super::replay::of_event;
 use super::rows::{self, DELIVERY_COLUMNS, DeliveryRow, EVENT_COLUMNS, EVENT_TABLES};
 use super::settle::shown;
-use super::state::{Known, each};
+use super::state::{Known, Numbered, each, numbered};
 use crate::{
     Attempt, DeliveryFilter, DeliverySummary, EventFilter, EventSummary, Listed, Page, Result, Stats,
     StoreError, StoredEvent, rules,
@@ -194,11 +194,11 @@ pub(super) fn event(
         })
         .map_err(step)?
         .unwrap_or((0, 0));
-    let numbered = by_number(topology);
+    let destinations = numbered(topology);
     let deliveries = of_event(&snapshot, sequence)
         .map_err(step)?
         .into_iter()
-        .filter_map(|row| summary(row, event.id, event.event_type.clone(), topology, &numbered))
+        .filter_map(|row| summary(row, event.id, event.event_type.clone(), &destinations))
         .collect();
     Ok(Some(StoredEvent {
         event: Arc::new(event),
@@ -208,29 +208,19 @@ pub(super) fn event(
     }))
 }
 
-fn by_number(topology: &Topology) -> BTreeMap<DestinationNumber, &Destination> {
-    topology
-        .destinations
-        .values()
-        .map(|destination| (destination.number, destination))
-        .collect()
-}
-
 /// A delivery as lists show it; nothing where its destination was never heard of.
 fn summary(
     row: DeliveryRow,
     event: EventId,
     event_type: Option<String>,
-    topology: &Topology,
-    numbered: &BTreeMap<DestinationNumber, &Destination>,
+    destinations: &Numbered,
 ) -> Option<DeliverySummary> {
-    let destination = numbered.get(&row.key.destination())?;
-    let known = Known::of(destination, topology);
-    let state = shown(row.state, Some(&known));
+    let known = destinations.get(&row.key.destination())?;
+    let state = shown(row.state, Some(known));
     let given_up = state == DeliveryState::Discarded && row.state != DeliveryState::Discarded;
     let (due_at, settled_at, cause) = if given_up {
         let cause = rules::CAUSE_DESTINATION_DELETED.to_owned();
-        (None, destination.deleted_at, Some(cause))
+        (None, known.deleted_at, Some(cause))
     } else {
         (row.due_at, row.settled_at, row.cause.clone())
     };
@@ -239,7 +229,7 @@ fn summary(
         key: row.key,
         event,
         event_type,
-        destination: destination.id,
+        destination: known.id,
         state,
         progress: row.progress,
         accepted_at: row.accepted_at,
@@ -254,15 +244,11 @@ fn summary_columns() -> String {
     format!("{DELIVERY_COLUMNS}, e.id, e.type")
 }
 
-fn read_summary(
-    row: &Row<'_>,
-    topology: &Topology,
-    numbered: &BTreeMap<DestinationNumber, &Destination>,
-) -> rusqlite::Result<Option<(i64, DeliverySummary)>> {
+fn read_summary(row: &Row<'_>, destinations: &Numbered) -> rusqlite::Result<Option<(i64, DeliverySummary)>> {
     let delivery = DeliveryRow::read(row)?;
     let event = EventId::from_u128(rows::get_id(row, 12)?);
     let place = delivery.key.as_i64();
-    Ok(summary(delivery, event, row.get(13)?, topology, numbered).map(|summary| (place, summary)))
+    Ok(summary(delivery, event, row.get(13)?, destinations).map(|summary| (place, summary)))
 }
 
 /// Deliveries, newest first.
@@ -289,11 +275,10 @@ pub(super) fn deliveries(
 }
 
 /// In which stored states a destination's deliveries may be that are shown in `state`.
-fn stored_as(state: DeliveryState, destination: &Destination, topology: &Topology) -> Vec<DeliveryState> {
-    let known = Known::of(destination, topology);
+fn stored_as(state: DeliveryState, known: Option<&Known>) -> Vec<DeliveryState> {
     rows::STORED_STATES
         .into_iter()
-        .filter(|stored| shown(*stored, Some(&known)) == state)
+        .filter(|stored| shown(*stored, known) == state)
         .collect()
 }
 
@@ -320,10 +305,10 @@ fn deliveries_in(
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let before = filter::read_cursor(page).unwrap_or(i64::MAX);
-    let numbered = by_number(topology);
+    let destinations = numbered(topology);
     let mut found: Vec<(i64, DeliverySummary)> = Vec::new();
     for destination in wanted {
-        for stored in stored_as(state, destination, topology) {
+        for stored in stored_as(state, destinations.get(&destination.number)) {
             let mut values = conditions.values.clone();
             values.extend(
                 [
@@ -334,9 +319,8 @@ fn deliveries_in(
                 ]
                 .map(Value::Integer),
             );
-            let rows = statement.query_map(params_from_iter(values), |row| {
-                read_summary(row, topology, &numbered)
-            })?;
+            let rows =
+                statement.query_map(params_from_iter(values), |row| read_summary(row, &destinations))?;
             for row in rows {
                 found.extend(row?);
             }
@@ -389,7 +373,7 @@ fn deliveries_through(
         let event = DeliveryKey::from_i64(before).event().0;
         search.high = search.high.min(event);
     }
-    let numbered = by_number(topology);
+    let destinations = numbered(topology);
     let mut found = Vec::new();
     for _ in 0..LOOKS {
         let Some((low, high)) = search.window() else {
@@ -401,9 +385,7 @@ fn deliveries_through(
         let wanted = i64::try_from(limit + 1 - found.len()).unwrap_or(i64::MAX);
         let mut values = conditions.values.clone();
         values.extend([low, high, wanted].map(Value::Integer));
-        let rows = statement.query_map(params_from_iter(values), |row| {
-            read_summary(row, topology, &numbered)
-        })?;
+        let rows = statement.query_map(params_from_iter(values), |row| read_summary(row, &destinations))?;
         for row in rows {
             found.extend(row?);
         }
@@ -422,7 +404,7 @@ pub(super) fn delivery(
     id: DeliveryId,
 ) -> rusqlite::Result<Option<(DeliverySummary, Vec<Attempt>)>> {
     let snapshot = connection.unchecked_transaction()?;
-    let numbered = by_number(topology);
+    let destinations = numbered(topology);
     let sql = format!(
         "SELECT {} FROM deliveries d JOIN events e ON e.sequence = (d.key >> {}) WHERE d.key = ?1",
         summary_columns(),
@@ -430,7 +412,7 @@ pub(super) fn delivery(
     );
     let found = snapshot
         .prepare_cached(&sql)?
-        .query_row([id.key().as_i64()], |row| read_summary(row, topology, &numbered))
+        .query_row([id.key().as_i64()], |row| read_summary(row, &destinations))
         .optional()?
         .flatten();
     let Some((_, summary)) = found.filter(|(_, summary)| summary.id == id) else {
@@ -475,7 +457,7 @@ pub(super) fn health(
 /// Counts over everything; the disk's are the caller's to add.
 pub(super) fn stats(connection: &Connection, topology: &Topology) -> rusqlite::Result<Stats> {
     let snapshot = connection.unchecked_transaction()?;
-    let numbered = by_number(topology);
+    let destinations = numbered(topology);
     let mut stats = Stats::default();
     (stats.events, stats.repeats) = snapshot.query_row("SELECT events, repeats FROM totals", [], |row| {
         Ok((rows::get_count(row, 0)?, rows::get_count(row, 1)?))
@@ -492,7 +474,7 @@ pub(super) fn stats(connection: &Connection, topology: &Topology) -> rusqlite::R
         |row| {
             let number = DestinationNumber(row.get(0)?);
             let state = rows::get_state(row, 1)?;
-            let Some(destination) = numbered.get(&number) else {
+            let Some(destination) = destinations.get(&number) else {
                 return Ok(());
             };
             stats

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::{self, Conditions};
 use super::rows::{self, DELIVERY_COLUMNS, DeliveryRow};
 use super::settle::shown;
-use super::state::Known;
+use super::state::{Numbered, numbered};
 use super::writer::{Applied, Writing};
 use crate::{
     EventFilter, Listed, NewReplay, Page, Replay, ReplayCount, ReplaySelection, ReplayState, Result,
@@ -300,10 +300,17 @@ pub(super) fn step(
     let more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let found = look(writing.connection, &conditions, job.cursor, until, more)?;
     let selection = job.replay.new.selection.clone();
+    let only = only(&writing.state.topology, &selection);
     for event in found.iter().take(limit) {
         job.cursor = event.sequence;
         job.replay.looked_at += 1;
-        for (number, row) in targets(writing.connection, &writing.state.topology, &selection, event)? {
+        for (number, row) in targets(
+            writing.connection,
+            &writing.state.destinations,
+            &selection,
+            only,
+            event,
+        )? {
             if replay_one(writing, event, number, row, id, now)? {
                 job.replay.replayed += 1;
             } else {
@@ -326,40 +333,44 @@ pub(super) fn step(
 /// The destinations that a replay of an event goes to, each with the event's delivery there.
 fn targets(
     connection: &Connection,
-    topology: &Topology,
+    destinations: &Numbered,
     selection: &ReplaySelection,
+    only: Option<DestinationNumber>,
     event: &Looked,
 ) -> rusqlite::Result<Vec<(DestinationNumber, Option<DeliveryRow>)>> {
-    let candidates = match selection.destination {
-        Some(id) => match topology
-            .destinations
-            .get(&id)
-            .map(|destination| destination.number)
-        {
-            Some(number) => {
-                let key = DeliveryKey::new(EventSequence(event.sequence), number);
-                vec![(number, DeliveryRow::load(connection, key)?)]
-            }
-            None => Vec::new(),
-        },
-        None => of_event(connection, event.sequence)?
+    let candidates = match (selection.destination, only) {
+        (Some(_), Some(number)) => {
+            let key = DeliveryKey::new(EventSequence(event.sequence), number);
+            vec![(number, DeliveryRow::load(connection, key)?)]
+        }
+        (Some(_), None) => Vec::new(),
+        (None, _) => of_event(connection, event.sequence)?
             .into_iter()
             .map(|row| (row.key.destination(), Some(row)))
             .collect(),
     };
-    let wanted = |number: DestinationNumber, row: Option<&DeliveryRow>| {
-        let Some(destination) = topology.destination_numbered(number) else {
+    let wanted = |number: &DestinationNumber, row: Option<&DeliveryRow>| {
+        let Some(known) = destinations.get(number) else {
             return false;
         };
-        let in_state = selection.state.is_none_or(|state| {
-            row.is_some_and(|row| shown(row.state, Some(&Known::of(destination, topology))) == state)
-        });
-        destination.deleted_at.is_none() && destination.application == event.application && in_state
+        let in_state = selection
+            .state
+            .is_none_or(|state| row.is_some_and(|row| shown(row.state, Some(known)) == state));
+        !known.deleted() && known.application == event.application && in_state
     };
     Ok(candidates
         .into_iter()
-        .filter(|(number, row)| wanted(*number, row.as_ref()))
+        .filter(|(number, row)| wanted(number, row.as_ref()))
         .collect())
+}
+
+/// The number of the one destination that a selection names.
+fn only(topology: &Topology, selection: &ReplaySelection) -> Option<DestinationNumber> {
+    let id = selection.destination?;
+    topology
+        .destinations
+        .get(&id)
+        .map(|destination| destination.number)
 }
 
 /// The deliveries of an event.
@@ -428,13 +439,15 @@ pub(super) fn count(
     selection: &ReplaySelection,
 ) -> rusqlite::Result<ReplayCount> {
     let conditions = selected(selection);
+    let destinations = numbered(topology);
+    let only = only(topology, selection);
     let mut count = ReplayCount::default();
     let mut after = 0;
     loop {
         let found = look(connection, &conditions, after, i64::MAX, WINDOW)?;
         for event in &found {
             count.events += 1;
-            for (_, row) in targets(connection, topology, selection, event)? {
+            for (_, row) in targets(connection, &destinations, selection, only, event)? {
                 if row.is_none_or(|row| row.state.is_settled()) {
                     count.deliveries += 1;
                 } else {

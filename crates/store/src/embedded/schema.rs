@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::rows;
@@ -27,6 +28,8 @@ pub(super) fn open_writer(file: &Path, cache_bytes: usize) -> Result<Connection>
             debug_assert_eq!(mode, "wal");
             // FULL: each commit is synced before it is answered (SPEC I1).
             connection.pragma_update(None, "synchronous", "FULL")?;
+            // After a failed sync the log stays as it is for the next opening; a clean end copies it itself.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             // The writer checkpoints by itself, after it has answered, not inside a commit that is waited for.
             connection.pragma_update(None, "wal_autocheckpoint", 0)
         })

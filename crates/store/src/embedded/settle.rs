@@ -23,7 +23,7 @@ pub(super) fn settle(writing: &mut Writing<'_>, end: &AttemptEnd) -> Applied<Set
         return Ok(Settled::Stale);
     };
     let number = row.key.destination();
-    let deleted = writing.state.known(number).is_none_or(|known| known.deleted);
+    let deleted = writing.state.known(number).is_none_or(|known| known.deleted());
     // A deleted destination's deliveries are given up, even where that is not written down yet.
     if row.state != DeliveryState::InFlight || row.progress.attempt != end.token || deleted {
         return Ok(Settled::Stale);
@@ -157,7 +157,7 @@ pub(super) fn retry(
         return Ok(None);
     };
     let known = writing.state.known(row.key.destination());
-    let deleted = known.is_none_or(|known| known.deleted);
+    let deleted = known.is_none_or(|known| known.deleted());
     let shown = shown(row.state, known);
     let before = row.state;
     match before {
@@ -196,7 +196,7 @@ pub(super) fn retry(
 /// a deleted one has not settled is discarded.
 pub(super) fn shown(state: DeliveryState, known: Option<&Known>) -> DeliveryState {
     let open = known.is_some_and(|known| known.open);
-    let deleted = known.is_none_or(|known| known.deleted);
+    let deleted = known.is_none_or(|known| known.deleted());
     match state {
         DeliveryState::Pending | DeliveryState::Retrying | DeliveryState::InFlight if deleted => {
             DeliveryState::Discarded

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
 use hookfast_engine::health::Health;
-use hookfast_engine::id::{DestinationId, SourceId};
+use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
 use hookfast_engine::retry::Policy;
 use hookfast_engine::route::RouteTable;
+use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, DestinationKind, Topology};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -23,22 +24,41 @@ use super::{rows, topology};
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) id: DestinationId,
+    pub(super) application: ApplicationId,
     pub(super) open: bool,
     pub(super) push: bool,
-    pub(super) deleted: bool,
+    pub(super) deleted_at: Option<Timestamp>,
     pub(super) timeout: Duration,
     pub(super) policy: Arc<Policy>,
 }
 
+/// Destinations by their numbers.
+pub(super) type Numbered = HashMap<DestinationNumber, Known>;
+
+/// The destinations of `topology` by their numbers.
+pub(super) fn numbered(topology: &Topology) -> Numbered {
+    topology
+        .destinations
+        .values()
+        .map(|destination| (destination.number, Known::of(destination, topology)))
+        .collect()
+}
+
 impl Known {
+    /// Whether it was deleted.
+    pub(super) fn deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+
     /// What is known of `destination`, with a policy of its own where its own has gone.
-    pub(super) fn of(destination: &Destination, topology: &Topology) -> Self {
+    fn of(destination: &Destination, topology: &Topology) -> Self {
         let policy = topology.policy(&destination.policy).unwrap_or_else(Policy::inbox);
         Self {
             id: destination.id,
+            application: destination.application,
             open: destination.is_open(),
             push: matches!(destination.kind, DestinationKind::Push { .. }),
-            deleted: destination.deleted_at.is_some(),
+            deleted_at: destination.deleted_at,
             timeout: destination.timeout,
             policy: Arc::new(policy),
         }
@@ -78,7 +98,7 @@ pub(super) struct Sweep {
 pub(super) struct State {
     pub(super) topology: Arc<Topology>,
     pub(super) routes: RouteTable,
-    destinations: HashMap<DestinationNumber, Known>,
+    pub(super) destinations: Numbered,
     health: HashMap<DestinationNumber, Health>,
     changed_health: BTreeSet<DestinationNumber>,
     counters: HashMap<(DestinationNumber, i64), i64>,
@@ -143,11 +163,7 @@ impl State {
     /// Compiles `topology`.
     pub(super) fn set_topology(&mut self, topology: Arc<Topology>) {
         self.routes = RouteTable::new(&topology);
-        self.destinations = topology
-            .destinations
-            .values()
-            .map(|destination| (destination.number, Known::of(destination, &topology)))
-            .collect();
+        self.destinations = numbered(&topology);
         self.topology = topology;
     }
 

@@ -329,8 +329,8 @@ pub(super) fn unknown(detail: &str) -> StoreError {
 
 /// Why a batch was not committed.
 enum Failure {
-    /// There is no room: nothing was written.
-    Full,
+    /// Nothing was written, and later it may go: the disk is full, or another program has the file.
+    Later(StoreError),
     /// One of its operations met an error of its own.
     Operation(rusqlite::Error),
     /// Nobody knows what is on the disk, or the file is damaged.
@@ -346,6 +346,8 @@ pub(super) struct Writer {
     directory: Directory,
     /// How many pages the write-ahead log held after the last commit.
     log_pages: Arc<AtomicI32>,
+    /// How many of them were copied into the database, as far as is known.
+    copied_pages: i32,
     /// A continuation found the disk full: it waits for the next batch that has something else in it.
     continuations_wait: bool,
 }
@@ -371,12 +373,14 @@ impl Writer {
             slots,
             directory,
             log_pages,
+            copied_pages: 0,
             continuations_wait: false,
         })
     }
 
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
+        let _last = LastWords(Arc::clone(&self.shared));
         let eager = |writer: &Self| !writer.state.continuations.is_empty() && !writer.continuations_wait;
         while let Some(batch) = self.shared.next_batch(eager(&self)) {
             if let Some(error) = self.shared.broken.borrow().clone() {
@@ -394,9 +398,9 @@ impl Writer {
         self.continuations_wait = self.continuations_wait && batch.is_empty();
         match self.attempt(&mut batch) {
             Ok(effects) => self.committed(effects, batch),
-            Err(Failure::Full) => {
+            Err(Failure::Later(error)) => {
                 self.continuations_wait = true;
-                answer(batch, Some(&rows::full()));
+                answer(batch, Some(&error));
             }
             Err(Failure::Broken(error)) => {
                 answer(batch, Some(&error));
@@ -414,7 +418,7 @@ impl Writer {
         // Without any of them only a continuation's step is left: an error of that would come back for ever.
         match self.attempt(&mut []) {
             Ok(effects) => self.committed(effects, Vec::new()),
-            Err(Failure::Full) => self.continuations_wait = true,
+            Err(Failure::Later(_)) => self.continuations_wait = true,
             Err(Failure::Operation(error)) => self.break_down(rows::store_error(&error)),
             Err(Failure::Broken(error)) => self.break_down(error),
         }
@@ -427,7 +431,7 @@ impl Writer {
             let mut alone = vec![operation];
             match self.attempt(&mut alone) {
                 Ok(effects) => self.committed(effects, alone),
-                Err(Failure::Full) => answer(alone, Some(&rows::full())),
+                Err(Failure::Later(error)) => answer(alone, Some(&error)),
                 Err(Failure::Operation(error)) => {
                     let detail = format!("the operation failed: {error}");
                     answer(alone, Some(&StoreError::Refused { detail }));
@@ -459,7 +463,10 @@ impl Writer {
         for (destination, bytes) in effects.reserved {
             self.slots.give_back(destination, bytes);
         }
-        self.roll_back().map_err(Failure::Broken)?;
+        // What is broken is left as it is: nothing more is written.
+        if !matches!(failure, Failure::Broken(_)) {
+            self.roll_back().map_err(Failure::Broken)?;
+        }
         Err(failure)
     }
 
@@ -521,7 +528,8 @@ impl Writer {
         if let Some(topology) = effects.topology {
             *self.shared.topology.write() = topology;
         }
-        // Before the answers: whoever has its answer may count on the delivery side knowing.
+        answer(batch, None);
+        // After the answers, which are waited for. The next batch's answers come later than this.
         if !effects.handed.is_empty() {
             self.slots.hand_over(effects.handed);
         }
@@ -530,7 +538,6 @@ impl Writer {
                 self.slots.waiting(known.id, due_at);
             }
         }
-        answer(batch, None);
     }
 
     fn break_down(&self, error: StoreError) {
@@ -555,20 +562,38 @@ impl Writer {
     /// Copies the write-ahead log into the database once it is long enough. Called after the answers, so that
     /// only the next batch waits for it.
     fn checkpoint(&mut self) {
-        if self.log_pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
+        let held = self.log_pages.load(Ordering::Relaxed);
+        if held < self.copied_pages {
+            // All of it had been copied, and it began anew.
+            self.copied_pages = 0;
+        }
+        // A reader may keep part of it from being copied: then the next thousand pages are waited for, except
+        // where nothing is taken in until it is short again.
+        if held - self.copied_pages < CHECKPOINT_PAGES && held <= LOG_PAGES_MOST {
             return;
         }
-        match execute(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)") {
-            Ok(()) => self.log_pages.store(0, Ordering::Relaxed),
+        let copied = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
+            .and_then(|mut statement| {
+                statement.query_row([], |row| Ok((row.get::<_, i32>(1)?, row.get::<_, i32>(2)?)))
+            });
+        match copied {
+            Ok((log, copied)) => {
+                self.copied_pages = held;
+                if log == copied {
+                    // The next commit begins it anew.
+                    self.log_pages.store(0, Ordering::Relaxed);
+                }
+            }
             // The log keeps what has no room in the database.
-            Err(error) if is_full(&error) => {}
+            Err(error) if is_full(&error) => self.copied_pages = held,
             Err(error) => self.break_down(unknown(&format!("a checkpoint failed: {error}"))),
         }
     }
 
     fn end(self) {
-        let left = self.shared.waiting.lock().lanes.take();
-        answer(left, Some(&stopping()));
+        answer(self.shared.waiting.lock().lanes.drain(), Some(&stopping()));
         let close = self.shared.waiting.lock().stop == Some(Stop::Close);
         let whole = self.shared.broken.borrow().is_none();
         if close && whole {
@@ -582,9 +607,20 @@ impl Writer {
                 );
             }
         }
-        drop(self.connection);
-        drop(self.directory);
-        self.shared.closed.send_replace(true);
+    }
+}
+
+/// However the writer ends, nobody waits for it for ever.
+struct LastWords(Arc<Shared>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = unknown("a fault of hookfast's own ended the store's writer");
+            self.0.broken.send_replace(Some(error.clone()));
+            answer(self.0.waiting.lock().lanes.drain(), Some(&error));
+        }
+        self.0.closed.send_replace(true);
     }
 }
 
@@ -606,7 +642,7 @@ pub(super) fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()
 fn commit(connection: &Connection) -> std::result::Result<(), Failure> {
     match execute(connection, "COMMIT") {
         Ok(()) => Ok(()),
-        Err(error) if is_full(&error) => Err(Failure::Full),
+        Err(error) if is_full(&error) => Err(Failure::Later(rows::full())),
         Err(error) => Err(Failure::Broken(unknown(&format!("the commit failed: {error}")))),
     }
 }
@@ -619,12 +655,15 @@ fn is_full(error: &rusqlite::Error) -> bool {
 
 fn failure_of(error: rusqlite::Error) -> Failure {
     if is_full(&error) {
-        return Failure::Full;
+        return Failure::Later(rows::full());
     }
     match error.sqlite_error_code() {
         Some(
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::OutOfMemory,
         ) => Failure::Broken(unknown(&error.to_string())),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Failure::Later(rows::store_error(&error))
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::Broken(StoreError::Corrupt {
             detail: error.to_string(),
         }),
