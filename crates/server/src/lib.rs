@@ -17,4 +17,5 @@ pub mod settings;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
+pub mod upkeep;
 pub mod vault;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::deliver::Deliveries;
 use crate::ingest::rejections::Rejections;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -25,6 +26,8 @@ pub struct Node {
     pub clock: Clock,
     /// What it remembers.
     pub store: Arc<dyn Store>,
+    /// The delivery side: to be told where something may wait.
+    pub deliveries: Arc<Deliveries>,
     /// The topology, ready for use; replaced as a whole.
     pub snapshot: ArcSwap<Snapshot>,
     /// Tells of a new snapshot.
@@ -44,6 +47,31 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node on `store`, with what the store has set up made ready.
+    #[must_use]
+    pub fn new(
+        clock: Clock,
+        store: Arc<dyn Store>,
+        deliveries: Arc<Deliveries>,
+        settings: Settings,
+        vault: Vault,
+    ) -> Self {
+        Self {
+            clock,
+            snapshot: ArcSwap::from_pointee(Snapshot::new(store.topology(), &vault, clock.now())),
+            snapshot_changed: watch::Sender::new(0),
+            // The other half is for deliveries.
+            ingest_budget: Budget::new(settings.delivery.body_bytes / 2),
+            store,
+            deliveries,
+            settings,
+            vault,
+            metrics: Metrics::new(),
+            rejections: Rejections::default(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
     /// Changes the topology and makes the new one ready before it returns.
     ///
     /// # Errors

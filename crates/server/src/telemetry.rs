@@ -3,14 +3,19 @@
 //! Owns the counters that `/metrics` shows and the form of the log. Must not see bodies, secrets or
 //! signatures, and never uses what a sender chose (ids, types, paths) as a label.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
+use anyhow::Context;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
 
 /// The labels of what a source received.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -96,4 +101,21 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Starts the log on standard error. `filter` is a level (`info`) or a filter as `tracing` reads it
+/// (`info,hookfast::ingest=debug`).
+///
+/// # Errors
+/// Where the filter cannot be read.
+pub fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is not a log filter"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
 }

@@ -5,14 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use hookfast::budget::Budget;
 use hookfast::clock::Clock;
-use hookfast::ingest::rejections::{self, Rejections};
+use hookfast::deliver::Deliveries;
+use hookfast::ingest::rejections;
 use hookfast::node::Node;
 use hookfast::settings::{DeliveryLimits, IngestLimits, Settings};
-use hookfast::snapshot::Snapshot;
-use hookfast::telemetry::Metrics;
 use hookfast::tls::Tls;
 use hookfast::vault::Vault;
 use hookfast_engine::id::{ApplicationId, SourceId};
@@ -28,9 +25,7 @@ use hookfast_store::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 pub(crate) const SECRET: &str = "41dD3-nXTUfebYuk81Gr";
 pub(crate) const EVENT: &[u8] =
@@ -114,19 +109,12 @@ pub(crate) async fn serve_with(setup: Setup) -> Served {
         None => Arc::clone(&store) as Arc<dyn Store>,
     };
     let vault = Vault::new([7; 32]);
-    let snapshot = Snapshot::new(store.topology(), &vault, Clock.now());
-    let node = Arc::new(Node {
-        clock: Clock,
-        snapshot: ArcSwap::from_pointee(snapshot),
-        snapshot_changed: watch::Sender::new(0),
-        settings: setup.settings.unwrap_or_else(settings),
-        vault,
-        ingest_budget: Budget::new(setup.budget.unwrap_or(64 * 1024 * 1024)),
-        metrics: Metrics::new(),
-        rejections: Rejections::default(),
-        stopping: CancellationToken::new(),
-        store: shown,
-    });
+    let mut settings = setup.settings.unwrap_or_else(settings);
+    if let Some(budget) = setup.budget {
+        settings.delivery.body_bytes = 2 * budget;
+    }
+    let (deliveries, _driver) = Deliveries::new(&settings.delivery, Clock);
+    let node = Arc::new(Node::new(Clock, shown, deliveries, settings, vault));
     let application = Application {
         id: ApplicationId::from_u128(1),
         name: "default".to_owned(),
