@@ -3,11 +3,14 @@
 //! Owns the size limit, the slowest rate and the memory that a body may take while it arrives. Must not look
 //! into the bytes. No length that a sender claims is believed before the bytes are there.
 
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
 use super::cause::Cause;
@@ -49,31 +52,29 @@ pub async fn read(mut body: Incoming, bounds: Bounds, budget: &Budget) -> Result
     let mut buffer = Buffer {
         bytes: Vec::new(),
         expected: declared.unwrap_or(bounds.bytes),
+        ended: false,
         reservation: budget.reservation(),
         large_ceiling: budget.limit() / 4 * 3,
     };
     let start = Instant::now();
-    let mut too_slow = std::pin::pin!(tokio::time::sleep_until(start + bounds.grace));
-    while !body.is_end_stream() {
-        let frame = tokio::select! {
+    let mut too_slow = None;
+    if !body.is_end_stream()
+        && let Some(frame) = early_frame(&mut body).await
+    {
+        buffer.take(frame, bounds.bytes)?;
+    }
+    while !body.is_end_stream() && !buffer.ended {
+        let too_slow =
+            too_slow.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(start + bounds.grace)));
+        tokio::select! {
             biased;
-            frame = body.frame() => frame,
+            frame = body.frame() => buffer.take(frame, bounds.bytes)?,
             () = too_slow.as_mut() => {
                 let allowed = start + bounds.allowed(buffer.bytes.len());
                 if Instant::now() >= allowed {
                     return Err(Cause::BodyTimeout);
                 }
                 too_slow.as_mut().reset(allowed);
-                continue;
-            }
-        };
-        match frame {
-            None => break,
-            Some(Err(_)) => return Err(Cause::MalformedBody),
-            Some(Ok(frame)) => {
-                if let Some(chunk) = frame.data_ref() {
-                    buffer.push(chunk, bounds.bytes)?;
-                }
             }
         }
     }
@@ -81,6 +82,28 @@ pub async fn read(mut body: Incoming, bounds: Bounds, budget: &Budget) -> Result
         return Err(Cause::MalformedBody);
     }
     Ok(buffer.finish())
+}
+
+/// What a body gives next: a piece, a fault, or its end.
+type Arrived = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// The first piece of a body that came together with its head; nothing where it has yet to come.
+///
+/// hyper hands a body over only once it was asked for, so the first look never finds anything and the second one
+/// does. This spares most requests a timer.
+async fn early_frame(body: &mut Incoming) -> Option<Arrived> {
+    let mut looked = false;
+    let mut frame = body.frame();
+    std::future::poll_fn(|cx| match Pin::new(&mut frame).poll(cx) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 impl Bounds {
@@ -96,11 +119,27 @@ struct Buffer {
     bytes: Vec<u8>,
     /// How much will come at most.
     expected: usize,
+    /// Nothing more will come.
+    ended: bool,
     reservation: Reservation,
     large_ceiling: usize,
 }
 
 impl Buffer {
+    fn take(&mut self, frame: Arrived, limit: usize) -> Result<(), Cause> {
+        match frame {
+            None => self.ended = true,
+            Some(Err(_)) => return Err(Cause::MalformedBody),
+            // Trailers say nothing that is kept.
+            Some(Ok(frame)) => {
+                if let Some(chunk) = frame.data_ref() {
+                    self.push(chunk, limit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn push(&mut self, chunk: &[u8], limit: usize) -> Result<(), Cause> {
         let needed = self.bytes.len().saturating_add(chunk.len());
         if needed > limit {
@@ -153,6 +192,7 @@ mod tests {
         let mut buffer = Buffer {
             bytes: Vec::new(),
             expected: 700_000,
+            ended: false,
             reservation: budget.reservation(),
             large_ceiling: budget.limit(),
         };
@@ -177,6 +217,7 @@ mod tests {
         let buffer = |expected| Buffer {
             bytes: Vec::new(),
             expected,
+            ended: false,
             reservation: budget.reservation(),
             large_ceiling: budget.limit() / 4 * 3,
         };

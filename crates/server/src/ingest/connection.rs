@@ -27,6 +27,8 @@ use super::{Ingest, Refused};
 /// How long a connection is kept between requests: longer than most senders keep one, so that it is they who
 /// close it, and never while they send.
 const IDLE: Duration = Duration::from_secs(75);
+/// How long it is kept at the least when there are nearly too many: idle ones are not to shut others out.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(5);
 /// As long as a peer may leave its answers unread.
 const BLOCKED: Duration = Duration::from_secs(30);
 /// How long a connection may still take for its request once the server stops.
@@ -92,7 +94,9 @@ where
         match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(End::Finished),
             Poll::Ready(Err(error)) => Poll::Ready(End::Broken(error)),
-            Poll::Pending => patience.poll(&watch, halting, cx).map(End::Overdue),
+            Poll::Pending => patience
+                .poll(&watch, halting, || ingest.is_crowded(), cx)
+                .map(End::Overdue),
         }
     })
     .await;
@@ -161,7 +165,8 @@ where
 struct Patience {
     head_timeout: Duration,
     seen: Option<(Phase, u64, bool)>,
-    deadline: Option<Instant>,
+    /// Until when it may stay so, and when to look next whether there is room for one that is idle.
+    deadline: Option<(Instant, Instant)>,
     /// Goes off at the deadline or before: moving it only forward keeps it off the path of each request.
     alarm: Pin<Box<Sleep>>,
 }
@@ -177,27 +182,39 @@ impl Patience {
     }
 
     /// The phase that took too long, once one did.
-    fn poll(&mut self, watch: &Watch, halting: bool, cx: &mut Context<'_>) -> Poll<Phase> {
+    fn poll(
+        &mut self,
+        watch: &Watch,
+        halting: bool,
+        crowded: impl Fn() -> bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Phase> {
         let (phase, requests) = watch.now();
         let seen = Some((phase, requests, halting));
         if self.seen != seen {
             self.seen = seen;
-            self.deadline = self
-                .allowed(phase, requests, halting)
-                .map(|allowed| Instant::now() + allowed);
+            self.deadline = self.allowed(phase, requests, halting).map(|allowed| {
+                let now = Instant::now();
+                (now + allowed, now + allowed.min(IDLE_WHEN_CROWDED))
+            });
         }
-        let Some(deadline) = self.deadline else {
+        let Some((deadline, look)) = &mut self.deadline else {
             return Poll::Pending;
         };
-        if self.alarm.deadline() > deadline {
-            self.alarm.as_mut().reset(deadline);
+        if self.alarm.deadline() > *look {
+            self.alarm.as_mut().reset(*look);
         }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(phase);
+            let now = Instant::now();
+            if now >= *look {
+                let in_the_way = phase == Phase::Idle && crowded();
+                if now >= *deadline || in_the_way {
+                    return Poll::Ready(phase);
+                }
+                *look = (now + IDLE_WHEN_CROWDED).min(*deadline);
             }
-            self.alarm.as_mut().reset(deadline);
+            self.alarm.as_mut().reset(*look);
         }
     }
 

@@ -181,6 +181,12 @@ impl Extraction {
         }
     }
 
+    /// Whether one scan finds everything: what does not fit would never be found.
+    #[cfg(test)]
+    pub(super) fn fits(&self) -> bool {
+        self.paths.len() <= MAX_PATHS
+    }
+
     fn looks_into_bodies(&self) -> bool {
         !self.paths.is_empty()
     }

@@ -51,19 +51,17 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, tls: Option<Arc<Tls>>
 struct Door {
     ingest: Arc<Ingest>,
     tls: Option<Arc<Tls>>,
-    open: Arc<Semaphore>,
     /// Beyond the limit, some more connections are taken to be told so; beyond these they are dropped.
     overflow: Arc<Semaphore>,
 }
 
 impl Door {
     fn new(node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
-        let limit = node.settings.ingest.connections.clamp(1, Semaphore::MAX_PERMITS);
+        let ingest = Ingest::new(node);
         Self {
             tls,
-            open: Arc::new(Semaphore::new(limit)),
-            overflow: Arc::new(Semaphore::new(limit / 8 + 8)),
-            ingest: Arc::new(Ingest::new(node)),
+            overflow: Arc::new(Semaphore::new(ingest.connections / 8 + 8)),
+            ingest: Arc::new(ingest),
         }
     }
 
@@ -76,7 +74,7 @@ impl Door {
                 return;
             }
         };
-        let (permit, full) = match Arc::clone(&self.open).try_acquire_owned() {
+        let (permit, full) = match Arc::clone(&self.ingest.room).try_acquire_owned() {
             Ok(permit) => (permit, false),
             Err(_) => match Arc::clone(&self.overflow).try_acquire_owned() {
                 Ok(permit) => (permit, true),

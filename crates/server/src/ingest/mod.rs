@@ -52,6 +52,10 @@ struct Ingest {
     large_bodies: Semaphore,
     /// Bytes on their way into quarantine: a flood of forged requests waits for the disk within these.
     quarantine_budget: Budget,
+    /// One permit for each connection that may still be opened.
+    room: Arc<Semaphore>,
+    /// How many may be open.
+    connections: usize,
     /// What the rate limits measure time from.
     started: Stopwatch,
     /// Set, before `halt` is cancelled, once no new requests are taken.
@@ -65,7 +69,10 @@ impl Ingest {
         fn large_bodies() -> usize {
             std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1))
         }
+        let connections = node.settings.ingest.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
+            room: Arc::new(Semaphore::new(connections)),
+            connections,
             around: surroundings(&node),
             rate_limits: RateLimits::default(),
             large_bodies: Semaphore::new(large_bodies()),
@@ -75,6 +82,11 @@ impl Ingest {
             halt: CancellationToken::new(),
             node,
         }
+    }
+
+    /// Whether nearly as many connections are open as may be.
+    fn is_crowded(&self) -> bool {
+        self.room.available_permits() <= self.connections / 8
     }
 }
 

@@ -218,3 +218,130 @@ fn time_unit(text: &str) -> Result<TimeUnit, String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hookfast_engine::id::{ApplicationId, SourceId};
+    use hookfast_engine::time::Timestamp;
+    use hookfast_engine::topology::{OnInvalid, Origin};
+
+    use super::*;
+
+    fn source(provider: &str, settings: &[(&str, &str)]) -> Source {
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Source {
+            id: SourceId::from_u128(1),
+            application: ApplicationId::from_u128(1),
+            name: "acme".to_owned(),
+            provider: provider.to_owned(),
+            verify: Verify::Signature,
+            secrets: Vec::new(),
+            dedupe_window: Duration::from_secs(86_400),
+            dedupe_key: DedupeKey::Provider,
+            on_invalid: OnInvalid::Refuse,
+            tolerance: None,
+            body_limit: None,
+            rate_limit: None,
+            scheme: settings.collect(),
+            public_url: None,
+            origin: Origin::Api,
+            created_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_source_is_named_with_its_key_at_once() {
+        /// A provider, its settings, and how the faults begin.
+        type Case = (
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            &'static [&'static str],
+        );
+        let table: [Case; 9] = [
+            ("nylas", &[], &[]),
+            ("github", &[("variant", "sha1")], &[]),
+            (
+                "github",
+                &[("variant", "md5")],
+                &["scheme.variant: github has no variant `md5`; it has: sha1"],
+            ),
+            ("nylass", &[], &["provider: `nylass` is not known"]),
+            ("generic", &[], &["scheme.header: not set"]),
+            ("generic", &[("type", "basic")], &[]),
+            (
+                "generic",
+                &[("type", "hmca")],
+                &["scheme.type: `hmca` is not known"],
+            ),
+            (
+                "generic",
+                &[
+                    ("heder", "x"),
+                    ("header", "x"),
+                    ("hash", "md5"),
+                    ("encoding", "base32"),
+                    ("id_path", "a..b"),
+                ],
+                &[
+                    "scheme.heder: no such setting; did you mean `header`?",
+                    "scheme.id_path: `a..b` is not a path",
+                    "scheme.encoding: ",
+                    "scheme.hash: ",
+                ],
+            ),
+            ("nylas", &[("header", "x")], &["scheme.header: no such setting"]),
+        ];
+        for (provider, settings, expected) in table {
+            let faults = check_source(&source(provider, settings), &[])
+                .err()
+                .unwrap_or_default();
+            assert_eq!(
+                faults.len(),
+                expected.len(),
+                "{provider} {settings:?}: {faults:?}"
+            );
+            for (fault, start) in faults.iter().zip(expected) {
+                assert!(fault.starts_with(start), "{fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_or_key_that_cannot_be_used_is_named_and_not_shown() {
+        let faults = check_source(
+            &source("standard-webhooks", &[]),
+            &[
+                b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_vec(),
+                b"hush, not base64".to_vec(),
+                vec![0xff],
+            ],
+        )
+        .unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].starts_with("secrets[1]: ") && faults[1].starts_with("secrets[2]: "));
+        assert!(!faults[0].contains("hush"));
+        let mut keyed = source("nylas", &[]);
+        keyed.dedupe_key = DedupeKey::Header("not a name".to_owned());
+        assert!(check_source(&keyed, &[]).unwrap_err()[0].starts_with("dedupe_key: "));
+        keyed.dedupe_key = DedupeKey::JsonPath(vec!["deep"; 17].join("."));
+        assert!(check_source(&keyed, &[]).unwrap_err()[0].starts_with("dedupe_key: "));
+    }
+
+    #[test]
+    fn every_provider_has_few_enough_places_to_look_at() {
+        for provider in hookfast_signature::PROVIDERS {
+            let mut source = source(
+                provider.slug,
+                &[("id_path", "x.1"), ("type_path", "x.2"), ("time_path", "x.3")],
+            );
+            source.dedupe_key = DedupeKey::JsonPath("x.4".to_owned());
+            let extraction = extract::Extraction::new(&source, Some(provider));
+            assert!(extraction.fits(), "{}", provider.slug);
+        }
+    }
+}

@@ -343,6 +343,23 @@ async fn more_connections_than_may_be_open_are_told_so() {
 }
 
 #[tokio::test]
+async fn idle_connections_make_room_when_there_are_nearly_too_many() {
+    let mut few = settings();
+    few.ingest.connections = 2;
+    let served = serve_with(Setup {
+        settings: Some(few),
+        ..Setup::default()
+    })
+    .await;
+    let (mut one, mut two) = (served.connect().await, served.connect().await);
+    for wire in [&mut one, &mut two] {
+        wire.send(bare("GET", "/healthz")).await;
+        assert_eq!(wire.answer().await.unwrap().status, 200);
+    }
+    assert!(one.ends().await);
+}
+
+#[tokio::test]
 async fn a_store_that_takes_nothing_is_503_and_never_a_4xx() {
     let served = serve().await;
     let table = [
