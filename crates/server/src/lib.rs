@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod inbox;
 pub mod ingest;
 pub mod node;
 pub mod settings;

@@ -42,6 +42,8 @@ pub struct Node {
     pub metrics: Metrics,
     /// Requests that were refused, on their way to the store.
     pub rejections: Rejections,
+    /// What the admin surfaces share.
+    pub admin: crate::admin::Shared,
     /// Cancelled when no new requests are to be taken.
     pub stopping: CancellationToken,
 }

@@ -373,6 +373,15 @@ pub struct DestinationUpdate {
     pub allow_private: Option<bool>,
 }
 
+/// What becomes of the deliveries that were held meanwhile.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// Gives them up instead of delivering them.
+    #[serde(default)]
+    pub discard: bool,
+}
+
 /// A tenant.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Application {

@@ -306,6 +306,10 @@ pub struct Released {
     pub released: u64,
     /// How many repeated an event that was there.
     pub repeats: u64,
+    /// How many were handshakes: taken out, and no events.
+    pub handshakes: u64,
+    /// How many were no longer in quarantine.
+    pub gone: u64,
     /// Those that stay in quarantine, and why; at most 100 are named.
     pub refused: Vec<NotReleased>,
     /// How many stay in quarantine.

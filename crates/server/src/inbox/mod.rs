@@ -1,0 +1,3 @@
+//! What happens to events after they came in, beside delivering them.
+
+pub mod replay;
