@@ -642,7 +642,10 @@ pub(super) fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()
 fn commit(connection: &Connection) -> std::result::Result<(), Failure> {
     match execute(connection, "COMMIT") {
         Ok(()) => Ok(()),
-        Err(error) if is_full(&error) => Err(Failure::Later(rows::full())),
+        // Not `is_full`: the log's index grows only after the log itself was synced.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            Err(Failure::Later(rows::full()))
+        }
         Err(error) => Err(Failure::Broken(unknown(&format!("the commit failed: {error}")))),
     }
 }
