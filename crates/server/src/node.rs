@@ -70,6 +70,7 @@ impl Node {
             vault,
             metrics: Metrics::new(),
             rejections: Rejections::default(),
+            admin: crate::admin::Shared::new(clock),
             stopping: CancellationToken::new(),
         }
     }
