@@ -11,6 +11,7 @@ use hookfast_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Shared;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::deliver::Deliveries;
@@ -43,7 +44,7 @@ pub struct Node {
     /// Requests that were refused, on their way to the store.
     pub rejections: Rejections,
     /// What the admin surfaces share.
-    pub admin: crate::admin::Shared,
+    pub admin: Shared,
     /// Cancelled when no new requests are to be taken.
     pub stopping: CancellationToken,
 }
@@ -70,7 +71,7 @@ impl Node {
             vault,
             metrics: Metrics::new(),
             rejections: Rejections::default(),
-            admin: crate::admin::Shared::new(clock),
+            admin: Shared::new(clock),
             stopping: CancellationToken::new(),
         }
     }
