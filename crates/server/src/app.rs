@@ -213,6 +213,8 @@ impl App {
             drop(tokio::time::timeout(ABANDON_BEFORE_END / 2, ended).await);
         }
         self.upkeep.shutdown().await;
+        // Those that were refused because of the stop itself.
+        ingest::rejections::write(&self.node).await;
         self.node.store.close().await;
         Stopped::Cleanly
     }
