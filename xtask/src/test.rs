@@ -82,13 +82,6 @@ fn runner(extent: Extent) -> (&'static str, Command) {
         return ("cargo nextest run", command);
     }
     // Without doc tests, which ran already.
-    command.args([
-        "test",
-        "--workspace",
-        "--no-fail-fast",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]);
+    command.args(["test", "--no-fail-fast", "--all-targets"]);
     ("cargo test", command)
 }

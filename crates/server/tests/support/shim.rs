@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
@@ -129,12 +130,14 @@ fn library() -> &'static Path {
 /// Compiles a program of `tests/faults` and gives its place. Two tests may do so at once: each writes its own file
 /// and renames it.
 pub(crate) fn compile(source: &str, name: &str, flags: &[&str]) -> PathBuf {
+    static PARTS: AtomicUsize = AtomicUsize::new(0);
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/faults")
         .join(source);
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let built = directory.join(name);
-    let part = directory.join(format!("{name}.{}", std::process::id()));
+    let number = PARTS.fetch_add(1, Ordering::Relaxed);
+    let part = directory.join(format!("{name}.{}.{number}", std::process::id()));
     let output = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
         .args(["-Wall", "-Wextra", "-Werror"])
         .args(flags)
