@@ -69,7 +69,7 @@ impl App {
     /// applied.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let settings = config.settings.clone();
-        std::fs::create_dir_all(&settings.data)
+        make_private_directory(&settings.data)
             .with_context(|| format!("cannot make the data directory {}", settings.data.display()))?;
         let vault = config.open_vault(clock)?;
         let (deliveries, driver) = Deliveries::new(&settings.delivery, clock);
@@ -218,6 +218,15 @@ impl App {
         self.node.store.close().await;
         Stopped::Cleanly
     }
+}
+
+/// Makes the directory, if it is not there, for its owner alone: it holds bodies and keys.
+fn make_private_directory(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 /// Opens the embedded store in the data directory.
