@@ -1,8 +1,8 @@
 //! Taking an event in: its dedupe mark, the event and its deliveries, in one step.
 //!
 //! Owns what is written when an event is appended. Whether a delivery may pass what waits before it is the
-//! delivery side's to say: it knows its backlog and keeps a share of its slots for new events (SPEC I10). Must not know where an event goes (the engine says that)
-//! nor how commits are made.
+//! delivery side's to say: it knows its backlog and keeps a share of its slots for new events (SPEC I10). Must
+//! not know where an event goes (the engine says that) nor how commits are made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use hookfast_engine::delivery::{DeliveryKey, DeliveryState, DestinationNumber, EventSequence, Progress};
 use hookfast_engine::event::Event;
 use hookfast_engine::id::EventId;
-use hookfast_engine::time::Timestamp;
 use rusqlite::params;
 
+use super::marks::Mark;
 use super::rows::{self, DeliveryRow};
 use super::writer::{Applied, Writing};
 use crate::{Appended, ClaimedDelivery, Dedupe, NewEvent};
@@ -47,34 +47,21 @@ pub(super) fn append(writing: &mut Writing<'_>, new: &NewEvent) -> Applied<Appen
 /// Sets the dedupe mark; where a valid one is there, the event is a repeat.
 fn mark(writing: &mut Writing<'_>, event: &Event, dedupe: Dedupe) -> Applied<Option<Appended>> {
     let body = i64::from_be_bytes(dedupe.body);
-    let values = params![
-        dedupe.key,
-        rows::id(event.id.as_u128()),
-        body,
-        rows::time(dedupe.expires_at)
-    ];
-    let set = writing
-        .connection
-        .prepare_cached(
-            "INSERT OR IGNORE INTO dedupe (key, first, body, expires_at) VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute(values)?;
-    if set == 1 {
+    let found = writing.state.marks.find(writing.connection, &dedupe.key)?;
+    let Some(Mark {
+        first,
+        body: first_body,
+        ..
+    }) = found.filter(|mark| event.accepted_at < mark.expires_at)
+    else {
+        let mark = Mark {
+            first: event.id.as_u128(),
+            body,
+            expires_at: dedupe.expires_at,
+        };
+        writing.state.marks.set(writing.connection, dedupe.key, mark)?;
         return Ok(None);
-    }
-    let (first, first_body, expires_at): (u128, i64, Timestamp) = writing
-        .connection
-        .prepare_cached("SELECT first, body, expires_at FROM dedupe WHERE key = ?1")?
-        .query_row([dedupe.key], |row| {
-            Ok((rows::get_id(row, 0)?, row.get(1)?, rows::get_time(row, 2)?))
-        })?;
-    if expires_at <= event.accepted_at {
-        writing
-            .connection
-            .prepare_cached("UPDATE dedupe SET first = ?2, body = ?3, expires_at = ?4 WHERE key = ?1")?
-            .execute(values)?;
-        return Ok(None);
-    }
+    };
     let conflicting = first_body != body;
     // This counter makes the repeat's 200 durable: its batch has something to sync, even where the first
     // event is no longer kept.

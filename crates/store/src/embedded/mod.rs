@@ -13,6 +13,7 @@ mod claim;
 mod continuation;
 mod directory;
 mod filter;
+mod marks;
 mod prune;
 mod quarantine;
 mod read;

@@ -193,8 +193,11 @@ fn sweep_marks(
     match end.as_deref().and_then(before) {
         Some(mark) => writing.state.sweep.mark = Some(mark),
         None => {
+            let left = limit - expired.len();
+            let removed = writing.state.marks.prune(connection, now, left)?;
+            pruned.marks += u64::try_from(removed).unwrap_or(0);
             writing.state.sweep.mark = None;
-            writing.state.sweep.marks_done = true;
+            writing.state.sweep.marks_done = removed < left;
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ use hookfast_engine::topology::{Destination, DestinationKind, Topology};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::continuation::Continuation;
+use super::marks::Marks;
 use super::{rows, topology};
 
 /// A destination as the writer needs it.
@@ -109,6 +110,7 @@ pub(super) struct State {
     pub(super) quarantine: HashMap<SourceId, QuarantineUse>,
     pub(super) continuations: VecDeque<Continuation>,
     pub(super) sweep: Sweep,
+    pub(super) marks: Marks,
 }
 
 impl State {
@@ -141,6 +143,7 @@ impl State {
         })?;
         state.load_quarantine(connection)?;
         state.continuations = Continuation::load(connection)?;
+        state.marks = Marks::load(connection)?;
         Ok(state)
     }
 
@@ -227,6 +230,7 @@ impl State {
 
     /// Writes what changed since the last call.
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.marks.move_slice(connection)?;
         if self.totals != self.stored_totals {
             connection
                 .prepare_cached("UPDATE totals SET events = ?1, repeats = ?2, next_sequence = ?3")?

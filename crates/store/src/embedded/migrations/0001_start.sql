@@ -56,6 +56,21 @@ CREATE TABLE dedupe (
     body       INTEGER NOT NULL,
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- The newest marks, in the order they were set: see marks.rs.
+CREATE TABLE marks_even (
+    number     INTEGER PRIMARY KEY,
+    key        BLOB NOT NULL,
+    first      BLOB NOT NULL,
+    body       INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE marks_odd (
+    number     INTEGER PRIMARY KEY,
+    key        BLOB NOT NULL,
+    first      BLOB NOT NULL,
+    body       INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE deliveries (
     key                 INTEGER PRIMARY KEY,
