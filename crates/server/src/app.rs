@@ -271,6 +271,7 @@ async fn ensure_default_application(node: &Node) -> anyhow::Result<()> {
 
 /// Sets what the configuration file declares.
 async fn apply(node: &Node, config: &Config) -> anyhow::Result<()> {
+    let _turn = node.admin.turn().await;
     let topology = node.store.topology();
     let changes = config::apply::changes(&config.declared, &topology, &node.vault, node.clock)?;
     if changes.is_empty() {

@@ -78,6 +78,7 @@ pub(super) async fn update_application(
     Path(named): Path<String>,
     Body(asked): Body<wire::ApplicationPut>,
 ) -> Answer<wire::Application> {
+    let (caller, _turn) = caller.turn(&api).await;
     let mut application = application_named(&caller.topology, &named)?.clone();
     check_name(&asked.name)?;
     if application.name == DEFAULT_APPLICATION && asked.name != DEFAULT_APPLICATION {

@@ -310,6 +310,15 @@ rights! {
     Administrator needs "admin" from Scope::Admin,
 }
 
+impl Caller {
+    /// Waits for the turn to change the topology, and sees it as it is then.
+    pub(super) async fn turn(self, api: &Api) -> (Self, tokio::sync::MutexGuard<'_, ()>) {
+        let turn = api.node.admin.turn().await;
+        let topology = api.node.snapshot.load().topology.clone();
+        (Self { topology, ..self }, turn)
+    }
+}
+
 impl Puller {
     /// The destination of that name or id, where this caller may pull from it.
     pub(super) fn destination(&self, named: &str) -> Result<&Destination, Fault> {

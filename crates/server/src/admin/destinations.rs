@@ -21,7 +21,7 @@ use http::StatusCode;
 
 use super::auth::{Caller, Reader, Writer};
 use super::destination_rules as rules;
-use super::error::Fault;
+use super::error::{Code, Fault};
 use super::read::{Body, OptionalBody, Query};
 use super::sources::{PageQuery, file_warning, page_of};
 use super::{Answer, Api, convert, guard, wire};
@@ -205,6 +205,7 @@ pub(super) async fn update_destination(
     Path(named): Path<String>,
     Body(asked): Body<wire::DestinationUpdate>,
 ) -> Answer<wire::Destination> {
+    let (caller, _turn) = caller.turn(&api).await;
     let mut destination = caller.destination(&named)?.clone();
     apply(&caller, &mut destination, asked)?;
     rules::check(&caller.topology, &destination)?;
@@ -272,6 +273,7 @@ pub(super) async fn delete_destination(
     State(api): State<Arc<Api>>,
     Path(named): Path<String>,
 ) -> Result<StatusCode, Fault> {
+    let (caller, _turn) = caller.turn(&api).await;
     let now = api.node.clock.now();
     let mut destination = caller.destination(&named)?.clone();
     destination.deleted_at = Some(now);
@@ -292,6 +294,7 @@ pub(super) async fn pause_destination(
     State(api): State<Arc<Api>>,
     Path(named): Path<String>,
 ) -> Answer<wire::Destination> {
+    let (caller, _turn) = caller.turn(&api).await;
     let destination = caller.destination(&named)?.clone();
     let reason = format!("paused with key {}", caller.name);
     set_status(
@@ -314,17 +317,13 @@ pub(super) async fn resume_destination(
     Path(named): Path<String>,
     OptionalBody(asked): OptionalBody<wire::Resume>,
 ) -> Answer<wire::Destination> {
-    let destination = caller.destination(&named)?.clone();
+    let destination = caller.destination(&named)?;
     if destination.status == DestinationStatus::Unverified {
-        return Err(Fault::new(
-            super::error::Code::Conflict,
-            format!(
-                "destination `{}` is unverified, not paused; reactivate it",
-                destination.name
-            ),
-        ));
+        let name = &destination.name;
+        let detail = format!("destination `{name}` is unverified, not paused; reactivate it");
+        return Err(Fault::new(Code::Conflict, detail));
     }
-    open(&api, &caller, destination, asked).await
+    open(&api, caller, &named, asked).await
 }
 
 /// Lets a destination take deliveries again, whatever stopped it.
@@ -337,26 +336,22 @@ pub(super) async fn reactivate_destination(
     Path(named): Path<String>,
     OptionalBody(asked): OptionalBody<wire::Resume>,
 ) -> Answer<wire::Destination> {
-    let destination = caller.destination(&named)?.clone();
-    open(&api, &caller, destination, asked).await
+    open(&api, caller, &named, asked).await
 }
 
-async fn open(
-    api: &Api,
-    caller: &Caller,
-    destination: Destination,
-    asked: wire::Resume,
-) -> Answer<wire::Destination> {
+async fn open(api: &Api, caller: Caller, named: &str, asked: wire::Resume) -> Answer<wire::Destination> {
     if asked.discard {
+        let id = caller.destination(named)?.id;
         let by = format!("key {}", caller.name);
         let discard = || {
-            api.node
-                .store
-                .discard_waiting(destination.id, api.node.clock.now(), by.clone(), DISCARD_STEP)
+            let now = api.node.clock.now();
+            api.node.store.discard_waiting(id, now, by.clone(), DISCARD_STEP)
         };
         while discard().await? > 0 {}
     }
-    set_status(api, caller, destination, DestinationStatus::Active, None).await
+    let (caller, _turn) = caller.turn(api).await;
+    let destination = caller.destination(named)?.clone();
+    set_status(api, &caller, destination, DestinationStatus::Active, None).await
 }
 
 async fn set_status(
@@ -386,6 +381,7 @@ pub(super) async fn rotate_destination_secret(
     State(api): State<Arc<Api>>,
     Path(named): Path<String>,
 ) -> Answer<wire::Destination> {
+    let (caller, _turn) = caller.turn(&api).await;
     let now = api.node.clock.now();
     let mut destination = caller.destination(&named)?.clone();
     let secret = Secret::generate_symmetric(&api.node.clock.entropy_bytes())

@@ -149,7 +149,58 @@ pub(super) const NOTHING: StatusCode = StatusCode::NO_CONTENT;
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use hookfast_store::NoSlots;
+    use hookfast_store::memory::MemoryStore;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::admin::Surface;
+    use crate::clock::Clock;
+    use crate::config::{Config, Environment, Flags};
+    use crate::deliver::Deliveries;
+    use crate::node::Node;
+    use crate::vault::Vault;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer_that_tells_nothing_of_it() {
+        let settings = Config::read(&Flags::default(), &Environment::default())
+            .unwrap()
+            .settings;
+        let (deliveries, _driver) = Deliveries::new(&settings.delivery, Clock);
+        let store = MemoryStore::new(Arc::new(NoSlots));
+        let node = Node::new(Clock, store, deliveries, settings, Vault::new([7; 32]));
+        let api = Arc::new(Api {
+            node: Arc::new(node),
+            surface: Surface::Admin,
+            host_names: Vec::new(),
+            description: String::new(),
+        });
+        let panics = || async {
+            if true {
+                panic!("canary");
+            }
+        };
+        let router: Router = Router::new()
+            .route("/", axum::routing::get(panics))
+            .layer(from_fn_with_state(api, every_request));
+        let request = Request::builder()
+            .header("host", "localhost")
+            .body(Body::empty())
+            .unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key(REQUEST_ID));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        assert!(
+            text.contains("internal-error") && !text.contains("canary"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn hosts_that_a_stranger_could_point_here_are_refused() {

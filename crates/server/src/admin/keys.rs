@@ -180,6 +180,7 @@ pub(super) async fn revoke_key(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Fault> {
+    let (caller, _turn) = caller.turn(&api).await;
     let mut key = find(&caller, &id)?.clone();
     if key.revoked_at.is_none() {
         key.revoked_at = Some(api.node.clock.now());

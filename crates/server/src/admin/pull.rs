@@ -3,6 +3,8 @@
 //! Owns these routes, the form of receipts and how a puller waits. What a lease and a receipt are worth is
 //! decided by the store: a receipt names an attempt, and an old attempt settles nothing.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hookfast_engine::delivery::DeliveryState;
+use futures_util::stream::unfold;
+use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
 use hookfast_engine::event::HeaderBlock;
 use hookfast_engine::id::{DeliveryId, DestinationId};
 use hookfast_engine::outcome::Outcome;
@@ -20,13 +23,13 @@ use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, DestinationKind};
 use hookfast_store::{Attempt, AttemptEnd, Claim, Claimed, ClaimedDelivery, Settled, Stats, StoreError};
 use http::{HeaderValue, header};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{Caller, Puller};
 use super::error::{Code, Fault};
 use super::read::{Body, OptionalBody};
 use super::redact::Redactor;
 use super::{Answer, Api, convert, wire};
-use crate::budget::Reservation;
 
 const MAX: std::ops::RangeInclusive<u32> = 1..=1_000;
 const WAIT_MOST: Duration = Duration::from_secs(30);
@@ -38,6 +41,10 @@ const RECEIPTS_MOST: usize = 1_000;
 const RECEIPTS_AT_ONCE: usize = 100;
 /// Bytes of bodies in one answer; a delivery that is larger comes alone.
 const ANSWER_BYTES: usize = 2 * 1024 * 1024;
+/// The answer is sent in pieces of this size.
+const PIECE_BYTES: usize = 64 * 1024;
+/// How long a puller waits for room for its answer.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// A waiting puller looks at the store's counts this often …
 const GLANCE: Duration = Duration::from_millis(100);
 /// … and asks for deliveries at least this often: a lease may have run out without any count changing.
@@ -116,7 +123,7 @@ struct Taking<'a> {
 
 impl Taking<'_> {
     /// Claims what is due; where nothing is, waits for it, up to `patience`.
-    async fn wait(&self, patience: Duration) -> Result<(Vec<ClaimedDelivery>, Reservation), Fault> {
+    async fn wait(&self, patience: Duration) -> Result<(Vec<ClaimedDelivery>, OwnedSemaphorePermit), Fault> {
         let node = &self.api.node;
         let waited = node.clock.start();
         let first = self.claim().await?;
@@ -176,13 +183,13 @@ impl Taking<'_> {
         Ok(())
     }
 
-    async fn claim(&self) -> Result<(Claimed, Reservation), Fault> {
+    async fn claim(&self) -> Result<(Claimed, OwnedSemaphorePermit), Fault> {
         let node = &self.api.node;
-        let mut room = node.admin.pulled.reservation();
-        if !room.grow(ANSWER_BYTES) {
-            let detail = "as many bytes are on their way to workers as may be; ask again";
+        let room = Arc::clone(&node.admin.pulls).acquire_owned();
+        let Ok(Ok(room)) = tokio::time::timeout(ROOM_PATIENCE, room).await else {
+            let detail = "as many answers are on their way to workers as may be; ask again";
             return Err(Fault::new(Code::Busy, detail).after(Duration::from_secs(1)));
-        }
+        };
         let claim = Claim {
             destination: self.destination,
             now: node.clock.now(),
@@ -206,16 +213,21 @@ fn waiting(stats: &Stats, destination: DestinationId) -> (u64, u64) {
     (count(DeliveryState::Pending), count(DeliveryState::Retrying))
 }
 
-fn answer(api: &Api, caller: &Caller, claimed: Vec<ClaimedDelivery>, room: Reservation) -> Response {
+fn answer(api: &Api, caller: &Caller, claimed: Vec<ClaimedDelivery>, room: OwnedSemaphorePermit) -> Response {
+    let mut redactors = HashMap::new();
     let deliveries = claimed
         .into_iter()
-        .map(|each| in_words(api, caller, each))
+        .map(|each| {
+            let source = each.event.source;
+            let new = || Redactor::of_source(&caller.topology, &api.node.vault, source);
+            in_words(api, caller, each, redactors.entry(source).or_insert_with(new))
+        })
         .collect();
     let json = serde_json::to_vec(&wire::Pulled { deliveries }).unwrap_or_default();
-    // The room is kept until the answer was sent.
-    let sending = futures_util::stream::once(async move {
-        let _room = room;
-        Ok::<_, std::convert::Infallible>(Bytes::from(json))
+    // In pieces, so that the room is kept until all but the last is on its way.
+    let sending = unfold((Bytes::from(json), room), |(mut left, room)| async move {
+        let piece = left.split_to(left.len().min(PIECE_BYTES));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (left, room)))
     });
     let mut response = Response::new(AnswerBody::from_stream(sending));
     let form = HeaderValue::from_static("application/json");
@@ -223,12 +235,16 @@ fn answer(api: &Api, caller: &Caller, claimed: Vec<ClaimedDelivery>, room: Reser
     response
 }
 
-fn in_words(api: &Api, caller: &Caller, claimed: ClaimedDelivery) -> wire::PulledDelivery {
+fn in_words(
+    api: &Api,
+    caller: &Caller,
+    claimed: ClaimedDelivery,
+    redactor: &Redactor,
+) -> wire::PulledDelivery {
     let event = &claimed.event;
     let (replay, new_id) = claimed
         .replay
         .map_or((None, None), |(replay, id)| (Some(replay), id));
-    let redactor = Redactor::of_source(&caller.topology, &api.node.vault, event.source);
     let receipt = Receipt {
         delivery: claimed.id,
         attempt: claimed.attempt,
@@ -294,9 +310,9 @@ pub(super) async fn ack(
     Path(named): Path<String>,
     Body(asked): Body<wire::Ack>,
 ) -> Answer<wire::Receipts> {
-    let destination = pulled(&puller, &named)?.id;
+    let destination = pulled(&puller, &named)?.number;
     let settle = |receipt| settle(&api, receipt, Outcome::Acknowledged);
-    each(&api, destination, asked.receipts, settle).await
+    each(destination, asked.receipts, settle).await
 }
 
 /// Gives leased deliveries back; they may be leased again after `delay`.
@@ -309,10 +325,10 @@ pub(super) async fn nack(
     Path(named): Path<String>,
     Body(asked): Body<wire::Nack>,
 ) -> Answer<wire::Receipts> {
-    let destination = pulled(&puller, &named)?.id;
+    let destination = pulled(&puller, &named)?.number;
     let delay = within("delay", asked.delay, Duration::ZERO, Duration::ZERO, LEASE_MOST)?;
     let settle = |receipt| settle(&api, receipt, Outcome::Returned { delay });
-    each(&api, destination, asked.receipts, settle).await
+    each(destination, asked.receipts, settle).await
 }
 
 /// Leases deliveries for longer.
@@ -325,7 +341,7 @@ pub(super) async fn extend(
     Path(named): Path<String>,
     Body(asked): Body<wire::Extend>,
 ) -> Answer<wire::Receipts> {
-    let destination = pulled(&puller, &named)?.id;
+    let destination = pulled(&puller, &named)?.number;
     let lease = within("lease", asked.lease, LEASE_DEFAULT, LEASE_LEAST, LEASE_MOST)?;
     let api = &api;
     let extend = |receipt: Receipt| async move {
@@ -335,7 +351,7 @@ pub(super) async fn extend(
             .extend(receipt.delivery, receipt.attempt, until)
             .await
     };
-    each(api, destination, asked.receipts, extend).await
+    each(destination, asked.receipts, extend).await
 }
 
 async fn settle(api: &Api, receipt: Receipt, outcome: Outcome) -> Result<bool, StoreError> {
@@ -367,8 +383,7 @@ async fn settle(api: &Api, receipt: Receipt, outcome: Outcome) -> Result<bool, S
 
 /// Does `act` for each receipt that is of this destination; the others are stale.
 async fn each<F: Future<Output = Result<bool, StoreError>>>(
-    api: &Api,
-    destination: DestinationId,
+    destination: DestinationNumber,
     receipts: Vec<String>,
     act: impl Fn(Receipt) -> F,
 ) -> Answer<wire::Receipts> {
@@ -391,8 +406,8 @@ async fn each<F: Future<Output = Result<bool, StoreError>>>(
     let one = |receipt: &Receipt| {
         let receipt = *receipt;
         async move {
-            let found = api.node.store.delivery(receipt.delivery).await?;
-            let own = found.is_some_and(|(summary, _)| summary.destination == destination);
+            // The id tells its destination; whether there is such a delivery, the store compares.
+            let own = receipt.delivery.key().destination() == destination;
             Ok::<bool, Fault>(own && act(receipt).await?)
         }
     };

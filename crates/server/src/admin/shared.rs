@@ -14,13 +14,12 @@ use hookfast_store::{Stats, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::budget::Budget;
 use crate::clock::{Clock, Stopwatch};
 
 /// Listeners to the stream at once.
 const STREAMS: usize = 32;
-/// Bytes of bodies in answers to pulls (a part of what SPEC P5 allows).
-const PULLED_BYTES: usize = 16 * 1024 * 1024;
+/// Answers to pulls that are under way at once (their bodies are a part of what SPEC P5 allows).
+const PULLS: usize = 8;
 /// For how long counts are remembered.
 const COUNTS_KEPT: Duration = Duration::from_millis(100);
 
@@ -34,8 +33,10 @@ pub struct Shared {
     listeners: Mutex<BTreeMap<&'static str, SocketAddr>>,
     /// One permit for each listener to the stream.
     pub(super) streams: Arc<Semaphore>,
-    /// Bytes of bodies on their way to pullers.
-    pub(super) pulled: Budget,
+    /// One permit for each answer on its way to a puller.
+    pub(super) pulls: Arc<Semaphore>,
+    /// Held by whoever reads the topology to change it, so that no change undoes another.
+    changing: tokio::sync::Mutex<()>,
     pollers: Mutex<HashMap<DestinationId, Arc<tokio::sync::Mutex<()>>>>,
     counts: tokio::sync::Mutex<Option<(Stopwatch, Arc<Stats>)>>,
     /// Told when a replay was started.
@@ -52,7 +53,8 @@ impl Shared {
             running: clock.start(),
             listeners: Mutex::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
-            pulled: Budget::new(PULLED_BYTES),
+            pulls: Arc::new(Semaphore::new(PULLS)),
+            changing: tokio::sync::Mutex::default(),
             pollers: Mutex::default(),
             counts: tokio::sync::Mutex::default(),
             replay_started: Notify::new(),
@@ -72,6 +74,11 @@ impl Shared {
             .iter()
             .map(|(name, address)| (*name, *address))
             .collect()
+    }
+
+    /// The turn to read the topology, change it and store it.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// The store's counts, at most a moment old: however many ask, the store is asked now and then.

@@ -237,6 +237,7 @@ pub(super) async fn update_source(
     Path(named): Path<String>,
     Body(asked): Body<wire::SourceUpdate>,
 ) -> Answer<wire::Source> {
+    let (caller, _turn) = caller.turn(&api).await;
     let now = api.node.clock.now();
     let mut source = caller.source(&named)?.clone();
     let secrets = match &asked.secrets {
@@ -318,6 +319,7 @@ pub(super) async fn delete_source(
     State(api): State<Arc<Api>>,
     Path(named): Path<String>,
 ) -> Result<StatusCode, Fault> {
+    let (caller, _turn) = caller.turn(&api).await;
     let id = caller.source(&named)?.id;
     api.node
         .change_topology(&caller.name, vec![TopologyChange::DeleteSource(id)])

@@ -14,6 +14,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{Stream, unfold};
 use hookfast_engine::delivery::DeliveryState;
 use hookfast_engine::id::{DeliveryId, EventId, SourceId};
+use hookfast_engine::time::Timestamp;
 use hookfast_store::{DeliveryFilter, EventFilter, Page, Stats};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -65,12 +66,15 @@ pub(super) async fn stream(
             let detail = "as many listen to the stream as may; close one, or ask again later";
             Fault::new(Code::Busy, detail).after(Duration::from_secs(5))
         })?;
+    let begun = api.node.clock.now();
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let after = match last.or(query.after.as_deref()).filter(|after| !after.is_empty()) {
+    let named = last.or(query.after.as_deref()).filter(|after| !after.is_empty());
+    let after = match named {
         Some(after) => id("after", after)?,
         // No event has this id: those count that are accepted from now on.
-        None => EventId::new(api.node.clock.now(), 0),
+        None => EventId::new(begun, 0),
     };
+    let begun = named.is_none().then_some(begun);
     let source = match &query.source {
         Some(named) => Some(caller.source(named)?.id),
         None => None,
@@ -81,6 +85,7 @@ pub(super) async fn stream(
         source,
         event_type: query.r#type,
         after,
+        begun,
         deliveries: (!query.events_only).then(HashMap::new),
         stats: None,
         ready: VecDeque::new(),
@@ -100,6 +105,8 @@ struct Follower {
     source: Option<SourceId>,
     event_type: Option<String>,
     after: EventId,
+    /// Where the stream begins with what is new: the time of it, which ids tell to the millisecond alone.
+    begun: Option<Timestamp>,
     /// The newest deliveries as they were last seen, where changes are wanted.
     deliveries: Option<HashMap<DeliveryId, Seen>>,
     /// The counts when deliveries were last looked at: where they stand still, nothing changed.
@@ -146,6 +153,7 @@ impl Follower {
 
     async fn look(&mut self) -> hookfast_store::Result<()> {
         self.caller.topology = self.api.node.snapshot.load().topology.clone();
+        let newest = self.newest().await?;
         let filter = EventFilter {
             application: self.caller.application,
             source: self.source,
@@ -157,13 +165,33 @@ impl Follower {
             limit: EVENTS_AT_ONCE,
             cursor: None,
         };
-        for summary in self.api.node.store.events(filter, page).await?.items {
-            self.after = summary.id;
+        let found = self.api.node.store.events(filter, page).await?.items;
+        // Where nothing matches, what was looked at need not be looked at again.
+        let looked_at = found.last().map(|last| last.id).or(newest);
+        self.after = looked_at.unwrap_or(self.after);
+        for summary in found {
+            if self.begun.is_some_and(|begun| summary.accepted_at < begun) {
+                continue;
+            }
             let event = convert::event(&self.caller.topology, summary);
             let told = Event::default().event("event").id(event.id.clone());
             self.ready.extend(told.json_data(&event).ok());
         }
         self.look_at_deliveries().await
+    }
+
+    /// The newest event there is, matching or not.
+    async fn newest(&self) -> hookfast_store::Result<Option<EventId>> {
+        let filter = EventFilter {
+            application: self.caller.application,
+            ..EventFilter::default()
+        };
+        let page = Page {
+            limit: 1,
+            cursor: None,
+        };
+        let listed = self.api.node.store.events(filter, page).await?;
+        Ok(listed.items.first().map(|newest| newest.id))
     }
 
     async fn look_at_deliveries(&mut self) -> hookfast_store::Result<()> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{DEFAULT, PATIENCE, serve};
+use crate::support::{ADMIN_KEY, DEFAULT, PATIENCE, serve};
 use crate::world::{BODY, append, headers, world};
 
 #[tokio::test]
@@ -629,4 +629,36 @@ async fn counts_are_the_servers_for_an_admin_and_an_applications_for_the_others(
             .iter()
             .any(|each| each["address"] == served.admin.to_string())
     );
+}
+
+#[tokio::test]
+async fn a_change_that_began_before_another_does_not_undo_it() {
+    let served = serve().await;
+    let body = json!({"name": "app", "url": "https://app.example.com/"});
+    served.post("/api/v1/destinations", body).await.expect(201);
+    let body = json!({"timeout": "9s"}).to_string();
+    let head = format!(
+        "PATCH /api/v1/destinations/app HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut slow = TcpStream::connect(served.admin).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    slow.read_exact(&mut begun).await.unwrap();
+    assert_eq!(
+        &begun, b"HTTP/1.1 100",
+        "its key was checked and its body is awaited"
+    );
+    served
+        .ask("POST", "/api/v1/destinations/app/rotate-secret")
+        .send()
+        .await
+        .expect(200);
+    slow.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 200"), "{answer}");
+    let shown = served.get("/api/v1/destinations/app").await.expect(200);
+    assert_eq!((&shown["timeout"], &shown["secrets"]), (&json!("9s"), &json!(2)));
 }
