@@ -313,11 +313,11 @@ async fn the_api_listener_takes_scoped_keys_alone_and_has_no_administration() {
     let (served, own) = (&world.served, &world.own);
     served
         .ask("GET", "/api/v1/events")
-        .to_api()
+        .at_api()
         .send()
         .await
         .problem(403, "admin-key-refused");
-    let as_writer = |method, path: &str| served.ask(method, path).to_api().key(Some(&own.writer));
+    let as_writer = |method, path: &str| served.ask(method, path).at_api().key(Some(&own.writer));
     as_writer("GET", "/api/v1/events").send().await.expect(200);
     for path in [
         "/api/v1/keys",
@@ -327,7 +327,7 @@ async fn the_api_listener_takes_scoped_keys_alone_and_has_no_administration() {
     ] {
         as_writer("GET", path).send().await.problem(404, "unknown-path");
     }
-    served.ask("GET", "/healthz").to_api().key(None).send().await;
+    served.ask("GET", "/healthz").at_api().key(None).send().await;
 }
 
 #[tokio::test]

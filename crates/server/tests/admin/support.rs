@@ -254,7 +254,7 @@ impl Asking<'_> {
         self.header("hookfast-application", application)
     }
 
-    pub(crate) fn to_api(mut self) -> Self {
+    pub(crate) fn at_api(mut self) -> Self {
         self.address = self.served.api;
         self
     }
