@@ -90,7 +90,7 @@ async fn serve(config: Config, flags: Flags) -> anyhow::Result<Stopped> {
         output::talk(
             "there is no source yet; write a configuration with `hookfast init nylas`, or add one now with",
         );
-        output::talk("  hookfast source create --name nylas --provider nylas");
+        output::talk("  hookfast source create nylas --provider nylas");
     }
     Ok(app.run(&mut signals, || Config::load(&flags)).await)
 }

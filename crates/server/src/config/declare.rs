@@ -174,19 +174,23 @@ fn source(section: Section<'_>) -> Option<DeclaredSource> {
     let rate_limit = section.integer("rate_limit", 1..=MAX_RATE);
     let scheme = section.text_table("scheme");
     let public_url = section.parsed("public_url", check_public_url);
+    let Some(provider) = provider else {
+        section.finish();
+        return None;
+    };
+    let plain = DeclaredSource::new(name.unwrap_or_default(), provider);
     let declared = DeclaredSource {
-        name: name.unwrap_or_default(),
-        provider: provider?,
-        verify: verify.unwrap_or(Verify::Signature),
+        verify: verify.unwrap_or(plain.verify),
         secrets,
         dedupe_window,
         dedupe_key,
-        on_invalid: on_invalid.unwrap_or(OnInvalid::Refuse),
+        on_invalid: on_invalid.unwrap_or(plain.on_invalid),
         tolerance,
         body_limit,
         rate_limit,
         scheme,
         public_url,
+        ..plain
     };
     check_source(&section, &declared);
     section.finish();
@@ -212,7 +216,11 @@ fn name(section: &Section<'_>) -> Option<String> {
     name
 }
 
-fn check_provider(slug: &str) -> Result<String, String> {
+/// Checks that this is a provider's slug, or `generic`.
+///
+/// # Errors
+/// Where it is neither, with the nearest that is.
+pub fn check_provider(slug: &str) -> Result<String, String> {
     let slugs = || {
         hookfast_signature::PROVIDERS
             .iter()
@@ -263,13 +271,7 @@ fn dedupe_key(text: &str) -> Result<DedupeKey, String> {
 
 /// What only the whole source shows: whether its scheme's settings and its secrets fit together.
 fn check_source(section: &Section<'_>, declared: &DeclaredSource) {
-    let source = declared.source(Stored {
-        id: SourceId::from_u128(0),
-        application: ApplicationId::from_u128(0),
-        secrets: Vec::new(),
-        created_at: Timestamp::EPOCH,
-        updated_at: Timestamp::EPOCH,
-    });
+    let source = declared.unstored();
     let secrets = declared.secrets.iter().flatten();
     let secrets: Vec<_> = secrets
         .map(|secret| secret.expose().as_bytes().to_vec())
@@ -294,6 +296,37 @@ pub(super) struct Stored {
 }
 
 impl DeclaredSource {
+    /// A source of which only this much is said.
+    #[must_use]
+    pub fn new(name: String, provider: String) -> Self {
+        Self {
+            name,
+            provider,
+            verify: Verify::Signature,
+            secrets: None,
+            dedupe_window: DEDUPE,
+            dedupe_key: DedupeKey::Provider,
+            on_invalid: OnInvalid::Refuse,
+            tolerance: None,
+            body_limit: None,
+            rate_limit: None,
+            scheme: BTreeMap::new(),
+            public_url: None,
+        }
+    }
+
+    /// The source that is declared, as if it were stored nowhere and had no secrets.
+    #[must_use]
+    pub fn unstored(&self) -> Source {
+        self.source(Stored {
+            id: SourceId::from_u128(0),
+            application: ApplicationId::from_u128(0),
+            secrets: Vec::new(),
+            created_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+        })
+    }
+
     /// The source that is declared.
     pub(super) fn source(&self, stored: Stored) -> Source {
         Source {

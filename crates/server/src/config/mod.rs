@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use hookfast_signature::Secret;
 
-pub use declare::{Declared, DeclaredDestination, DeclaredSource};
+pub use declare::{Declared, DeclaredDestination, DeclaredSource, check_provider};
 pub use layers::{DEFAULTS, Environment, Flags, USUAL_FILE, environment};
 pub use mistakes::{Mistake, Mistakes, Place};
 pub use section::nearest;
