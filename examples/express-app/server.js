@@ -14,7 +14,7 @@ const effectsFile = process.env.EFFECTS_FILE || "effects.jsonl";
 const delayMs = Number(process.env.DELAY_MS || 0); // each webhook takes this long
 const failRate = Number(process.env.FAIL_RATE || 0); // this share of them fails (0 to 1)
 const failStatus = Number(process.env.FAIL_STATUS || 502); // with this status
-const crashAt = Number(process.env.CRASH_AT || 0); // at the n-th webhook the process dies, its work done, unanswered
+const crashAt = Number(process.env.CRASH_AT || 0); // from the n-th webhook on it dies at one, its work done, unanswered
 
 if (!secret) {
   console.error("set WEBHOOK_SECRET to the secret of the destination in Hookfast (whsec_…)");
@@ -46,7 +46,7 @@ function work(id, event) {
 const app = express();
 
 // The signature is over the raw bytes, so the body must not be parsed before it is checked.
-app.post("/webhooks/nylas", express.raw({ type: "*/*", limit: "10mb" }), async (request, response) => {
+app.post("/webhooks/nylas", express.raw({ type: () => true, limit: "10mb" }), async (request, response) => {
   let event;
   try {
     event = webhook.verify(request.body, request.headers);
@@ -65,7 +65,7 @@ app.post("/webhooks/nylas", express.raw({ type: "*/*", limit: "10mb" }), async (
     return;
   }
   work(id, event);
-  if (number === crashAt) {
+  if (crashAt && number >= crashAt) {
     process.kill(process.pid, "SIGKILL");
     return;
   }

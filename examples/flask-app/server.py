@@ -21,7 +21,7 @@ EFFECTS_FILE = os.environ.get("EFFECTS_FILE", "effects.jsonl")
 DELAY_MS = int(os.environ.get("DELAY_MS", "0"))  # each webhook takes this long
 FAIL_RATE = float(os.environ.get("FAIL_RATE", "0"))  # this share of them fails (0 to 1)
 FAIL_STATUS = int(os.environ.get("FAIL_STATUS", "502"))  # with this status
-CRASH_AT = int(os.environ.get("CRASH_AT", "0"))  # at the n-th webhook the process dies, its work done, unanswered
+CRASH_AT = int(os.environ.get("CRASH_AT", "0"))  # from the n-th webhook on it dies at one, its work done, unanswered
 
 if not SECRET:
     sys.exit("set WEBHOOK_SECRET to the secret of the destination in Hookfast (whsec_…)")
@@ -63,7 +63,7 @@ def take_webhook():
         return "out of luck", FAIL_STATUS
     with lock:
         work(webhook_id, event)
-    if number == CRASH_AT:
+    if CRASH_AT and number >= CRASH_AT:
         os.kill(os.getpid(), signal.SIGKILL)
     return "ok"
 
