@@ -63,7 +63,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims due deliveries of one open destination, oldest due time first and then in acceptance order,
     /// each with its next attempt begun and leased until `now + lease`. A delivery in flight whose lease ran
-    /// out is first settled as [`Outcome::Lost`]; its place in the order is the end of its lease.
+    /// out is first settled as `Outcome::Lost`; its place in the order is the end of its lease.
     ///
     /// The destination's breaker and limits are the caller's business.
     ///

@@ -1,7 +1,7 @@
 //! Who asks, and what they may do (SPEC P6).
 //!
 //! Owns keys: making them, recognising them by their hash in constant time, and their scopes. Every handler
-//! names the right it needs by the type it takes: [`Reader`], [`Writer`], [`Puller`] or [`Administrator`].
+//! names the right it needs by the type it takes: `Reader`, `Writer`, `Puller` or `Administrator`.
 //! Another application's things are as if they were not there. Must not know what the routes do.
 
 use std::path::Path;
