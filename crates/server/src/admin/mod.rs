@@ -5,6 +5,7 @@
 
 mod applications;
 pub mod auth;
+mod backups;
 mod convert;
 mod deliveries;
 mod destination_rules;
@@ -134,6 +135,7 @@ fn admin_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(keys::list_keys, keys::create_key))
         .routes(routes!(keys::show_key, keys::revoke_key))
         .routes(routes!(nodes::list_nodes))
+        .routes(routes!(backups::create_backup))
         .routes(routes!(health::metrics))
 }
 

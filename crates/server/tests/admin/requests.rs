@@ -265,6 +265,14 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
         ("show_key", "GET", format!("/api/v1/keys/{key_id}"), None, 200),
         ("list_nodes", "GET", "/api/v1/nodes".into(), None, 200),
         (
+            "create_backup",
+            "POST",
+            "/api/v1/backups".into(),
+            Some(json!({"file": "/nowhere/copy.db"})),
+            // The memory store has no file to copy.
+            409,
+        ),
+        (
             "delete_source",
             "DELETE",
             format!("/api/v1/sources/{source}"),
@@ -301,7 +309,7 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
 /// Operations that need no key.
 pub(crate) const OPEN: [&str; 2] = ["healthz", "readyz"];
 /// Operations of the admin scope alone.
-pub(crate) const ADMIN: [&str; 10] = [
+pub(crate) const ADMIN: [&str; 11] = [
     "metrics",
     "list_applications",
     "create_application",
@@ -312,6 +320,7 @@ pub(crate) const ADMIN: [&str; 10] = [
     "show_key",
     "revoke_key",
     "list_nodes",
+    "create_backup",
 ];
 /// Operations of pullers.
 pub(crate) const PULL: [&str; 4] = ["pull", "ack", "nack", "extend"];

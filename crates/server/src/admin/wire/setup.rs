@@ -439,6 +439,14 @@ pub struct Key {
     pub key: Option<String>,
 }
 
+/// A copy of the store.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// The new file, as an absolute path on the server's machine.
+    pub file: String,
+}
+
 /// A key to be made.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
