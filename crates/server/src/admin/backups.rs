@@ -16,7 +16,10 @@ use super::{Api, wire};
 
 /// Writes a consistent copy of the store to a new file on the server's machine.
 #[utoipa::path(post, path = "/api/v1/backups", tag = "backups", request_body = wire::Backup,
-    responses((status = 201, body = wire::Backup, description = "the copy is written and synced")))]
+    responses(
+        (status = 201, body = wire::Backup, description = "the copy is written and synced"),
+        (status = 409, description = "the file exists or cannot be written"),
+    ))]
 pub(super) async fn create_backup(
     Administrator(_caller): Administrator,
     State(api): State<Arc<Api>>,
