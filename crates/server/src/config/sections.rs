@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::section::Section;
 use super::{KeySource, LogFormat};
+use crate::ingest::body::largest;
 use crate::settings::{DeliveryLimits, IngestLimits, Settings, TlsFiles};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -187,10 +188,10 @@ fn ingest(section: Section<'_>, server: Option<&Server>) -> Option<IngestLimits>
     let body_rate = section.size("body_rate", 1..=KIB * MIB);
     let ack_timeout = section.duration("ack_timeout", SECOND..=HOUR);
     if let (Some(body), Some(server)) = (body_bytes, server)
-        && body > server.body_budget / 2
+        && body > largest(server.body_budget / 2)
     {
         let problem =
-            "more than half of server.body_budget, which no body can pass: lower this or raise that";
+            "more than 7/16 of server.body_budget, which no body can pass: lower this or raise that";
         section.mistake("body_limit", problem);
     }
     section.finish();

@@ -14,10 +14,18 @@ use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
 use super::cause::Cause;
-use crate::budget::{Budget, Reservation};
+use crate::budget::{Budget, Holder, Reservation};
 
-/// Bodies up to this size may use the whole budget; larger ones leave a quarter of it to them.
+/// Bodies up to this size may use the whole budget; larger ones leave an eighth of it to them.
 const SMALL_BYTES: usize = 64 * 1024;
+/// What is reserved for the first bytes of a body, unless more of it comes at once.
+const FIRST_BYTES: usize = 8 * 1024;
+
+/// The largest body that a budget of `limit` bytes ever has room for.
+#[must_use]
+pub const fn largest(limit: usize) -> usize {
+    limit - limit / 8
+}
 
 /// The bounds of one body.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +47,16 @@ pub struct Whole {
     pub reservation: Reservation,
 }
 
-/// Reads `body` to its end.
+/// Reads `body` to its end, in memory that counts as `holder`'s.
 ///
 /// # Errors
 /// Why it is not taken. The rest of it is then unread.
-pub async fn read(mut body: Incoming, bounds: Bounds, budget: &Budget) -> Result<Whole, Cause> {
+pub async fn read(
+    mut body: Incoming,
+    bounds: Bounds,
+    budget: &Budget,
+    holder: Holder,
+) -> Result<Whole, Cause> {
     let declared = body.size_hint().exact();
     if declared.is_some_and(|length| length > bounds.bytes as u64) {
         return Err(Cause::BodyTooLarge);
@@ -53,8 +66,8 @@ pub async fn read(mut body: Incoming, bounds: Bounds, budget: &Budget) -> Result
         bytes: Vec::new(),
         expected: declared.unwrap_or(bounds.bytes),
         ended: false,
-        reservation: budget.reservation(),
-        large_ceiling: budget.limit() / 4 * 3,
+        reservation: budget.reservation_of(holder),
+        large_ceiling: largest(budget.limit()),
     };
     let start = Instant::now();
     let mut too_slow = None;
@@ -154,7 +167,7 @@ impl Buffer {
 
     /// Makes room in steps that double, so that what is reserved is never far from what has arrived.
     fn make_room(&mut self, needed: usize) -> Result<(), Cause> {
-        let step = self.bytes.capacity().saturating_mul(2).max(SMALL_BYTES);
+        let step = self.bytes.capacity().saturating_mul(2).max(FIRST_BYTES);
         let capacity = step.min(self.expected).max(needed);
         let more = capacity.saturating_sub(self.bytes.capacity());
         let reserved = if capacity <= SMALL_BYTES {
@@ -197,10 +210,10 @@ mod tests {
             large_ceiling: budget.limit(),
         };
         assert_eq!(buffer.push(&[1; 10], 700_000), Ok(()));
-        assert_eq!(budget.used(), SMALL_BYTES);
+        assert_eq!(budget.used(), FIRST_BYTES);
         for _ in 0..6_999 {
             assert_eq!(buffer.push(&[1; 100], 700_000), Ok(()));
-            assert!(budget.used() <= (2 * buffer.bytes.len()).max(SMALL_BYTES));
+            assert!(budget.used() <= (2 * buffer.bytes.len()).max(FIRST_BYTES));
         }
         assert_eq!(buffer.push(&[1; 90], 700_000), Ok(()));
         assert_eq!(budget.used(), 700_000);
@@ -219,13 +232,13 @@ mod tests {
             expected,
             ended: false,
             reservation: budget.reservation(),
-            large_ceiling: budget.limit() / 4 * 3,
+            large_ceiling: largest(budget.limit()),
         };
         let (mut large, mut small) = (buffer(400_000), buffer(1_000));
-        assert_eq!(large.push(&vec![1; 300_001], 400_000), Err(Cause::OutOfMemory));
-        assert_eq!(large.push(&vec![1; 300_000], 400_000), Ok(()));
+        assert_eq!(large.push(&vec![1; 350_001], 400_000), Err(Cause::OutOfMemory));
+        assert_eq!(large.push(&vec![1; 350_000], 400_000), Ok(()));
         assert_eq!(small.push(&[1; 1_000], 1_000), Ok(()));
-        assert_eq!(budget.used(), 301_000);
+        assert_eq!(budget.used(), 351_000);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::cause::Cause;
 use super::meter::counter;
 use super::verify::Notification;
 use super::{Ingest, Outcome, Refused, handshake, peer, rejections};
+use crate::budget::Holder;
 use crate::snapshot::ReadySource;
 
 /// An answer of the public listener: always with a known length, never chunked.
@@ -133,7 +134,8 @@ impl Ingest {
             }
         }
         let bounds = self.bounds(source);
-        let whole = match body::read(incoming, bounds, &self.node.ingest_budget).await {
+        let holder = self.holder(source, parts, connection);
+        let whole = match body::read(incoming, bounds, &self.node.ingest_budget, holder).await {
             Ok(whole) => whole,
             Err(Cause::BodyTooLarge) => {
                 let detail = format!("more than {} bytes", bounds.bytes);
@@ -153,7 +155,19 @@ impl Ingest {
         outcome
     }
 
-    /// The bounds of a body: the source's own, else its provider's, else the server's.
+    /// Whose memory a body takes: that of its sender at its source, so that neither a source that floods nor
+    /// who forges posts to one takes from others. An IPv6 network counts as one sender.
+    fn holder(&self, source: &ReadySource, parts: &Parts, connection: IpAddr) -> Holder {
+        let peer = peer::address(connection, &parts.headers, &self.node.settings.trusted_proxies);
+        let network = match peer {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits() >> 64,
+        };
+        self.node.ingest_budget.holder((source.source.id, network))
+    }
+
+    /// The bounds of a body: the source's own, else its provider's, else the server's; and never more than
+    /// there can ever be room for, as repeating that would be of no use.
     fn bounds(&self, source: &ReadySource) -> Bounds {
         let limits = &self.node.settings.ingest;
         let preset = || {
@@ -162,7 +176,10 @@ impl Ingest {
         };
         let own = source.source.body_limit;
         Bounds {
-            bytes: own.or_else(preset).unwrap_or(limits.body_bytes),
+            bytes: own
+                .or_else(preset)
+                .unwrap_or(limits.body_bytes)
+                .min(body::largest(self.node.ingest_budget.limit())),
             bytes_per_second: limits.body_bytes_per_second,
             grace: limits.head_timeout / 2,
         }
