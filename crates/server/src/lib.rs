@@ -14,6 +14,7 @@ pub mod deliver;
 pub mod inbox;
 pub mod ingest;
 pub mod node;
+pub mod open_files;
 pub mod settings;
 pub mod snapshot;
 pub mod telemetry;

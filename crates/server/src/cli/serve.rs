@@ -13,6 +13,7 @@ use super::output;
 use crate::app::{App, Stopped};
 use crate::clock::Clock;
 use crate::config::{Config, Flags};
+use crate::open_files;
 use crate::telemetry;
 
 /// Arguments of `hookfast serve`.
@@ -54,12 +55,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         admin: arguments.admin,
         api: arguments.api,
     };
-    let config = Config::load(&flags)?;
+    let mut config = Config::load(&flags)?;
     if arguments.check {
         output::talk("the configuration is valid");
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::start_log(&config.log, config.log_format)?;
+    open_files::provide(&mut config.settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
