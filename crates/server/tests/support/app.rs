@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -100,6 +100,8 @@ struct Shared {
     open: Mutex<Vec<(usize, TcpStream)>>,
     stopped: AtomicBool,
     connections: Mutex<usize>,
+    /// How much of each body is remembered, in bytes.
+    remembered: AtomicUsize,
 }
 
 /// An application that answers every request with 200 until it is told otherwise.
@@ -128,6 +130,7 @@ impl App {
                 open: Mutex::default(),
                 stopped: AtomicBool::new(true),
                 connections: Mutex::default(),
+                remembered: AtomicUsize::new(usize::MAX),
             }),
             listener: None,
         }
@@ -165,6 +168,11 @@ impl App {
     /// From now on answers always so.
     pub(crate) fn always(&self, reply: Reply) {
         self.answer(move |_| reply.clone());
+    }
+
+    /// From now on remembers only the beginning of each body: for bodies that do not all fit into memory.
+    pub(crate) fn remember_of_bodies(&self, bytes: usize) {
+        self.shared.remembered.store(bytes, Ordering::SeqCst);
     }
 
     /// Where it listens.
@@ -269,7 +277,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(stream: &TcpStream, connection: usize, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_request(&mut reader, connection)? {
+    while let Some(mut request) = read_request(&mut reader, connection)? {
+        request.body.truncate(shared.remembered.load(Ordering::SeqCst));
+        request.body.shrink_to_fit();
         let reply = (locked(&shared.script))(&request);
         locked(&shared.received).push(request);
         shared.more.notify_all();

@@ -11,6 +11,8 @@
 //! | `ledger` | what was acknowledged against what was delivered |
 //! | `shim` | the faulty disk: `faults/syncshim.c`, its settings and its log |
 //! | `tools` | the Node and Python that `cargo xtask test` found, and the example applications |
+//! | `timed` | senders whose posts are timed, and quantiles |
+//! | `turn` | the machine for one test alone |
 //! | `ports` | ports that stay one's own over a restart |
 //! | `time` | clocks and waiting |
 
@@ -25,7 +27,18 @@ pub(crate) mod ports;
 pub(crate) mod server;
 pub(crate) mod shim;
 pub(crate) mod time;
+pub(crate) mod timed;
 pub(crate) mod tools;
+pub(crate) mod turn;
+
+/// Shows a measured figure, where the test's output is looked at.
+#[expect(
+    clippy::print_stdout,
+    reason = "the output of a test is where its reader looks"
+)]
+pub(crate) fn show(figure: &str) {
+    println!("{figure}");
+}
 
 /// Shows what a process said, where the test is failing.
 #[expect(

@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     directory: Option<PathBuf>,
+    open_files: Option<String>,
 }
 
 impl Setup {
@@ -35,6 +36,7 @@ impl Setup {
             arguments: Vec::new(),
             environment: Vec::new(),
             directory: None,
+            open_files: None,
         }
     }
 
@@ -59,6 +61,18 @@ impl Setup {
     /// With its configuration and data in a directory of the caller's, such as a small disk of its own.
     pub(crate) fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// With that soft limit of open files, as a shell or a service manager gives it.
+    pub(crate) fn open_files(mut self, count: u32) -> Self {
+        self.open_files = Some(format!("-Sn {count}"));
+        self
+    }
+
+    /// With that limit of open files, which it cannot raise.
+    pub(crate) fn hard_open_files(mut self, count: u32) -> Self {
+        self.open_files = Some(format!("-n {count}"));
         self
     }
 
@@ -158,7 +172,16 @@ impl Server {
     }
 
     fn command(&self, config: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hookfast"));
+        let mut command = match &self.setup.open_files {
+            None => Command::new(env!("CARGO_BIN_EXE_hookfast")),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c");
+                shell.arg(format!("ulimit {limit} && exec \"$0\" \"$@\""));
+                shell.arg(env!("CARGO_BIN_EXE_hookfast"));
+                shell
+            }
+        };
         // The environment has the last word over the file, and a test must not depend on who runs it.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HOOKFAST_") {
