@@ -212,14 +212,17 @@ pub(super) fn size(argument: &str) -> Result<u64, String> {
     text::size(argument).map_err(|error| error.to_string())
 }
 
-/// A point in time as an argument: RFC 3339, or how long ago.
+/// A point in time as an argument: RFC 3339, a day in UTC, or how long ago.
 pub(super) fn time(argument: &str) -> Result<wire::Time, String> {
-    match text::duration(argument) {
-        Ok(ago) => Ok(wire::Time(Clock.now().minus(ago))),
-        Err(_) => argument.parse().map_err(|_| {
-            format!("`{argument}` is no time: write 2026-03-01T12:00:00Z, or how long ago, such as 1h30m")
-        }),
+    if let Ok(ago) = text::duration(argument) {
+        return Ok(wire::Time(Clock.now().minus(ago)));
     }
+    let day = format!("{argument}T00:00:00Z").parse();
+    argument.parse().or(day).map_err(|_| {
+        format!(
+            "`{argument}` is no time: write 2026-03-01T12:00:00Z, 2026-03-01, or how long ago, such as 1h30m"
+        )
+    })
 }
 
 /// What a field is set to, where `none` clears it.
@@ -258,6 +261,7 @@ mod tests {
     #[test]
     fn times_are_given_as_they_are_or_as_how_long_ago() {
         assert_eq!(time("1970-01-01T00:00:01Z").unwrap().0.as_secs(), 1);
+        assert_eq!(time("1970-01-02").unwrap().0.as_secs(), 86_400);
         assert!(Clock.now().since(time("1h").unwrap().0).as_secs().abs_diff(3600) < 5);
         assert!(time("yesterday").unwrap_err().contains("how long ago"));
     }

@@ -67,11 +67,19 @@ async fn follow(client: &Client, args: &TailArgs) -> anyhow::Result<()> {
                 }
                 output::talk("the stream ended; following again");
             }
-            // A server that starts again is followed again, from where the stream broke.
-            Err(ClientError::Refused(_) | ClientError::Unreachable { .. }) if connected => {}
+            Err(error) if connected && may_pass(&error) => {}
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(PATIENCE).await;
+    }
+}
+
+/// Whether a server that starts again could answer otherwise: it is followed from where the stream broke.
+fn may_pass(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(_) | ClientError::Unreachable { .. } | ClientError::Silent { .. } => true,
+        ClientError::Problem(problem) => problem.status >= 500,
+        ClientError::Server(_) | ClientError::Key | ClientError::Foreign { .. } => false,
     }
 }
 

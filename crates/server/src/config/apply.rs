@@ -179,13 +179,17 @@ impl Applying<'_> {
         Ok(Some(destination))
     }
 
-    /// `secrets` sealed, each as it is there already where it is.
+    /// `secrets` sealed, each once, and as it is there already where it is.
     fn sealed(&self, owner: u128, secrets: &[Secret], there: &[SealedSecret]) -> Vec<SealedSecret> {
-        let sealed = secrets.iter().map(|secret| {
-            let same = there
+        let same = |one: &Secret, other: &Secret| one.expose() == other.expose();
+        let said_before = |index: usize| secrets[..index].iter().any(|each| same(each, &secrets[index]));
+        let each_once = (0..secrets.len()).filter(|index| !said_before(*index));
+        let sealed = each_once.map(|index| {
+            let secret = &secrets[index];
+            let found = there
                 .iter()
                 .find(|each| each.expires_at.is_none() && self.opens_to(owner, each, secret));
-            same.cloned().unwrap_or_else(|| self.seal(owner, secret))
+            found.cloned().unwrap_or_else(|| self.seal(owner, secret))
         });
         sealed.collect()
     }

@@ -106,6 +106,17 @@ fn what_the_file_declares_is_made_once() {
 }
 
 #[test]
+fn a_secret_that_is_written_twice_counts_once() {
+    let twice = FILE.replace("'two'", "'one'");
+    let topology = apply(empty(), &twice);
+    assert_eq!(topology.source_named("nylas").unwrap().secrets.len(), 1);
+    assert_eq!(
+        changes(&declared(&twice), &topology, &vault(), Clock).unwrap(),
+        []
+    );
+}
+
+#[test]
 fn only_what_differs_changes_and_keeps_its_id_and_its_secrets() {
     let before = apply(empty(), FILE);
     let after = apply(

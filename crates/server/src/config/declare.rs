@@ -26,6 +26,8 @@ const CONCURRENCY: u32 = 64;
 const MAX_CONCURRENCY: u32 = 1000;
 const MAX_RATE: u32 = 1_000_000;
 const MAX_NAME: usize = 64;
+const MAX_SECRETS: usize = 16;
+const MAX_URL: usize = 2_048;
 const PUSH: &str = "push";
 const PULL: &str = "pull";
 
@@ -141,11 +143,14 @@ fn names(sections: &[Section<'_>]) -> BTreeSet<String> {
 
 fn check_name(name: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    if name.len() <= MAX_NAME && name.bytes().all(plain) {
+    let like_an_id = ["src_", "dst_", "app_", "key_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
+    if name.len() <= MAX_NAME && name.bytes().all(plain) && !like_an_id {
         Ok(name.to_owned())
     } else {
         Err(format!(
-            "`{name}` is no name: write lower-case letters, digits, - and _, at most {MAX_NAME} of them"
+            "`{name}` is no name: write lower-case letters, digits, - and _, at most {MAX_NAME} of them, and not as an id"
         ))
     }
 }
@@ -164,6 +169,15 @@ fn source(section: Section<'_>) -> Option<DeclaredSource> {
         &[("signature", Verify::Signature), ("none", Verify::None)],
     );
     let secrets = section.secrets("secrets");
+    if secrets
+        .as_ref()
+        .is_some_and(|secrets| secrets.len() > MAX_SECRETS)
+    {
+        section.mistake(
+            "secrets",
+            format!("more than {MAX_SECRETS}: leave out those that are no longer used"),
+        );
+    }
     let (dedupe_window, dedupe_key) = dedupe(&section);
     let on_invalid = section.word(
         "on_invalid",
@@ -460,6 +474,12 @@ fn check_url(text: &str, allow_private: bool) -> Result<String, String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a URL must not hold a user or password: deliveries are signed instead".to_owned());
+    }
+    if text.len() > MAX_URL {
+        return Err(format!("a URL of more than {MAX_URL} bytes: shorten it"));
+    }
+    if url.port() == Some(0) {
+        return Err("port 0 cannot be called: write the port that your application listens on".to_owned());
     }
     if url.fragment().is_some() {
         return Err("a URL with a # part cannot be posted to: leave the part out".to_owned());

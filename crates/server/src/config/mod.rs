@@ -113,7 +113,17 @@ impl Config {
     pub fn open_vault(&self, clock: Clock) -> anyhow::Result<Vault> {
         match &self.encryption_key {
             KeySource::Given(key) => Vault::from_hex(key.expose()),
-            KeySource::File(file) => Vault::open(file, !holds_data(&self.settings.data), clock),
+            KeySource::File(file) => {
+                let held = holds_data(&self.settings.data);
+                if held && !file.exists() {
+                    anyhow::bail!(
+                        "the encryption key {} is missing, and the secrets in {} open with no other: put it back, or name it in server.encryption_key",
+                        file.display(),
+                        self.settings.data.display()
+                    );
+                }
+                Vault::open(file, !held, clock)
+            }
         }
     }
 }

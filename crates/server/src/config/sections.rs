@@ -302,20 +302,22 @@ fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// The longest and shortest times that declarations may name.
+/// What declarations may name at the least and at the most; the API has the same bounds.
 pub(super) mod bounds {
     use std::ops::RangeInclusive;
     use std::time::Duration;
 
     /// How long a repeat is recognised (SPEC I3).
-    pub(in super::super) const DEDUPE: RangeInclusive<Duration> = super::DAY..=super::YEARS;
+    pub(in super::super) const DEDUPE: RangeInclusive<Duration> =
+        super::DAY..=Duration::from_secs(90 * 24 * 60 * 60);
     /// How far a signed time may be from now.
-    pub(in super::super) const TOLERANCE: RangeInclusive<Duration> = super::SECOND..=super::DAY;
+    pub(in super::super) const TOLERANCE: RangeInclusive<Duration> =
+        super::SECOND..=Duration::from_secs(7 * 24 * 60 * 60);
     /// How long one attempt may take.
     pub(in super::super) const TIMEOUT: RangeInclusive<Duration> =
         super::SECOND..=Duration::from_secs(15 * 60);
     /// A delay between attempts.
     pub(in super::super) const DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=super::YEARS;
     /// The largest body of a source.
-    pub(in super::super) const BODY: RangeInclusive<u64> = 1..=1 << 30;
+    pub(in super::super) const BODY: RangeInclusive<u64> = 1..=32 * super::MIB;
 }

@@ -365,5 +365,6 @@ fn a_missing_encryption_key_is_made_only_where_there_is_no_data() {
     std::fs::write(directory.path().join("hookfast.db"), "").unwrap();
     config.open_vault(Clock).unwrap();
     std::fs::remove_file(directory.path().join("secret.key")).unwrap();
-    assert!(config.open_vault(Clock).is_err());
+    let message = config.open_vault(Clock).unwrap_err().to_string();
+    assert!(message.contains("put it back"), "{message}");
 }

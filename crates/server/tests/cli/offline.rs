@@ -327,3 +327,17 @@ fn nothing_is_coloured_where_nobody_sees_it() {
     assert!(!said.data.contains('\u{1b}'), "{}", said.data);
     assert!(said.raw.starts_with(b"SLUG"), "{}", said.data);
 }
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_fault() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_hookfast"))
+        .args(["completions", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -1,7 +1,7 @@
 //! The commands that talk to a server, against a real one.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -295,44 +295,102 @@ fn a_list_longer_than_a_page_is_cut_or_given_whole_as_asked() {
     assert_eq!(all.json().as_array().map(Vec::len), Some(12));
 }
 
-#[test]
-fn tail_shows_an_event_and_what_becomes_of_it() {
-    let app = App::start();
-    let server = Server::with(&config(&app.url()));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_hookfast"))
-        .args(["tail", "--json", "--source", "nylas"])
-        .env("HOOKFAST_SERVER", format!("http://{}", server.admin()))
-        .env("HOOKFAST_KEY", ADMIN_KEY)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut talk = BufReader::new(child.stderr.take().unwrap());
-    let mut following = String::new();
-    talk.read_line(&mut following).unwrap();
-    assert!(following.starts_with("following http://"), "{following}");
-    post_signed(&server, "evt_1");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut seen = Vec::new();
-    for line in lines {
-        let happening: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        let data = &happening["data"];
-        match text(&happening, "event") {
-            "event" => seen.push(text(data, "type").to_owned()),
-            _ => seen.push(text(data, "state").to_owned()),
-        }
-        if seen.last().is_some_and(|last| last == "delivered") {
-            break;
-        }
+/// `hookfast tail --json`, being read.
+struct Tail {
+    child: Child,
+    talk: BufReader<ChildStderr>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Tail {
+    /// Follows `server`; what happens from now on is seen.
+    fn of(server: &Server) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hookfast"))
+            .args(["tail", "--json", "--source", "nylas"])
+            .env("HOOKFAST_SERVER", format!("http://{}", server.admin()))
+            .env("HOOKFAST_KEY", ADMIN_KEY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tail starts");
+        let mut talk = BufReader::new(child.stderr.take().expect("its stderr is piped"));
+        let mut following = String::new();
+        talk.read_line(&mut following).expect("it says whom it follows");
+        assert!(following.starts_with("following http://"), "{following}");
+        let lines = BufReader::new(child.stdout.take().expect("its stdout is piped")).lines();
+        Self { child, talk, lines }
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(
-        seen.first().map(String::as_str),
-        Some("message.created"),
-        "{seen:?}"
+
+    /// What is printed until the event with that id of its provider, or until a delivery of that state.
+    fn until(&mut self, wanted: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|last| last != wanted) {
+            let line = self.lines.next().expect("tail goes on").expect("it prints text");
+            let happening: Value = serde_json::from_str(&line).expect("it prints JSON");
+            let key = if text(&happening, "event") == "event" {
+                "provider_id"
+            } else {
+                "state"
+            };
+            seen.push(text(&happening["data"], key).to_owned());
+        }
+        seen
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn tail_shows_an_event_and_what_becomes_of_it_and_misses_none_over_a_restart() {
+    let app = App::start();
+    let mut server = Server::with(&config(&app.url()));
+    let mut tail = Tail::of(&server);
+    post_signed(&server, "evt_1");
+    let seen = tail.until("delivered");
+    assert_eq!(seen.first().map(String::as_str), Some("evt_1"), "{seen:?}");
+    server.kill();
+    server.start();
+    post_signed(&server, "evt_2");
+    let seen = tail.until("evt_2");
+    assert!(!seen.contains(&"evt_1".to_owned()), "{seen:?}");
+    let mut again = String::new();
+    tail.talk.read_line(&mut again).unwrap();
+    assert!(again.contains("following again"), "{again}");
+}
+
+#[test]
+fn a_server_behind_tls_is_reached_where_its_certificate_is_trusted() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (
+        directory.path().join("cert.pem"),
+        directory.path().join("key.pem"),
     );
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let server = Server::with(&format!(
+        "[tls]\ncert = {cert:?}\nkey = {key:?}\nlisteners = [\"admin\"]\n"
+    ));
+    let list = |program: Program| {
+        let url = format!("https://localhost:{}", server.admin().port());
+        program
+            .environment("HOOKFAST_SERVER", &url)
+            .environment("HOOKFAST_KEY", ADMIN_KEY)
+            .run()
+    };
+    let trusting = Program::new(&["node", "list"]).environment("SSL_CERT_FILE", cert.to_str().unwrap());
+    assert!(list(trusting).done().contains("admin="));
+    let said = list(Program::new(&["node", "list"]));
+    assert_eq!(said.code, 1);
+    assert!(said.talk.contains("certificate"), "{}", said.talk);
+    let clear = on(&server, &["node", "list"]);
+    assert_eq!(clear.code, 1, "{}", clear.data);
 }
 
 #[test]
