@@ -215,7 +215,13 @@ impl Connection {
 
     fn read_some(&mut self) -> io::Result<usize> {
         let mut part = [0; 16 * 1024];
-        let length = self.stream.read(&mut part)?;
+        // A read with a time limit is cut short where another process of the test ends meanwhile.
+        let length = loop {
+            match self.stream.read(&mut part) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffer.extend(&part[..length]);
         Ok(length)
     }
