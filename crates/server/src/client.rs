@@ -135,6 +135,8 @@ pub struct Client {
     server: Url,
     key: Option<HeaderValue>,
     application: Option<HeaderValue>,
+    /// The longest that an answer may take; as long as it takes where there is none.
+    patience: Option<Duration>,
 }
 
 impl Client {
@@ -176,7 +178,17 @@ impl Client {
                 .map(HeaderValue::from_str)
                 .transpose()
                 .map_err(|_| wrong())?,
+            patience: Some(ANSWER_TIMEOUT),
         })
+    }
+
+    /// The same client, for work that takes as long as it takes.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            patience: None,
+            ..self
+        }
     }
 
     /// The server, for messages.
@@ -334,13 +346,14 @@ impl Client {
             let status = response.status();
             Ok((status, self.whole(response.into_body()).await?))
         };
-        let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
-            Ok(answered) => answered?,
-            Err(_) => {
-                return Err(ClientError::Silent {
+        let (status, body) = match self.patience {
+            None => exchange.await?,
+            Some(patience) => {
+                let silent = |_| ClientError::Silent {
                     server: self.server(),
-                    after: ANSWER_TIMEOUT,
-                });
+                    after: patience,
+                };
+                tokio::time::timeout(patience, exchange).await.map_err(silent)??
             }
         };
         if status.is_success() {

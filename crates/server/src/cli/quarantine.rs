@@ -190,7 +190,7 @@ fn show(connection: &Connection, id: &str, only_body: bool, json: bool) -> anyho
 }
 
 fn release(connection: &Connection, body: &wire::QuarantineRelease, json: bool) -> anyhow::Result<ExitCode> {
-    let client = connection.client()?;
+    let client = connection.client()?.patient();
     let path = format!("{PATH}/release");
     let answer = block_on(async { Ok(client.post::<Value>(&path, body).await?) })?;
     let released: wire::Released = decode(answer.clone())?;

@@ -408,3 +408,19 @@ fn a_data_directory_is_checked_once_nobody_uses_it() {
     server.kill();
     assert!(check(&server).done().contains("every promise is kept"));
 }
+
+#[test]
+fn a_backup_of_a_running_server_keeps_every_promise() {
+    let server = Server::with(&config("http://127.0.0.1:9/"));
+    post_signed(&server, "evt_1");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hookfast.db");
+    let backup = ["backup", file.to_str().unwrap()];
+    assert_eq!(on(&server, &backup).done().trim(), file.to_str().unwrap());
+    let again = on(&server, &backup);
+    assert_eq!(again.code, 1, "{}", again.data);
+    let check = Program::new(&["check", "--data"])
+        .argument(directory.path())
+        .run();
+    assert!(check.done().contains("every promise is kept"));
+}
