@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use hookfast_engine::id::ApplicationId;
 use hookfast_engine::topology::{Application, DEFAULT_APPLICATION, TopologyChange};
 use hookfast_store::embedded::{EmbeddedOptions, EmbeddedStore};
-use hookfast_store::{Slots, Store};
+use hookfast_store::{Slots, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,9 @@ use crate::upkeep;
 
 /// How long before the end of the grace what is still under way is given back.
 const ABANDON_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// How long the requests in hand may take to be answered once the store has failed.
+const BREAK_OFF: Duration = Duration::from_secs(1);
 
 /// A server whose listeners accept.
 pub struct App {
@@ -171,11 +174,7 @@ impl App {
                     Asked::Stop => break,
                     Asked::Reload => self.reload(read()).await,
                 },
-                error = self.node.store.broken() => {
-                    self.node.stopping.cancel();
-                    self.abandon.cancel();
-                    return Stopped::Broken(error.to_string());
-                }
+                error = self.node.store.broken() => return self.break_off(&error).await,
             }
         }
         self.stop().await
@@ -201,10 +200,11 @@ impl App {
         let patience = self.node.settings.grace.saturating_sub(ABANDON_BEFORE_END);
         let abandon = self.abandon.clone();
         let ended = async {
-            while self.surfaces.join_next().await.is_some() {}
             if (&mut self.deliveries).await.is_err() {
                 tracing::error!("the delivery side ended by a panic");
             }
+            self.node.stopped.cancel();
+            while self.surfaces.join_next().await.is_some() {}
         };
         tokio::pin!(ended);
         if tokio::time::timeout(patience, &mut ended).await.is_err() {
@@ -217,6 +217,18 @@ impl App {
         ingest::rejections::write(&self.node).await;
         self.node.store.close().await;
         Stopped::Cleanly
+    }
+
+    /// Answers what is in hand, which the broken store fails at once, so that its senders are told 503 instead of
+    /// losing their connections. Nothing is waited for that takes longer.
+    async fn break_off(mut self, error: &StoreError) -> Stopped {
+        self.node.deliveries.close();
+        self.abandon.cancel();
+        self.node.stopping.cancel();
+        self.node.stopped.cancel();
+        let ended = async { while self.surfaces.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(BREAK_OFF, ended).await);
+        Stopped::Broken(error.to_string())
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Node {
     pub admin: Shared,
     /// Cancelled when no new requests are to be taken.
     pub stopping: CancellationToken,
+    /// Cancelled when everything in hand has ended: until then, who comes is told to come again.
+    pub stopped: CancellationToken,
 }
 
 impl Node {
@@ -73,6 +75,7 @@ impl Node {
             rejections: Rejections::default(),
             admin: Shared::new(clock),
             stopping: CancellationToken::new(),
+            stopped: CancellationToken::new(),
         }
     }
 

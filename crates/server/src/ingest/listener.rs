@@ -20,7 +20,8 @@ use crate::tls::Tls;
 const REST: Duration = Duration::from_millis(50);
 
 /// Takes webhooks on `listener` until the node stops, then finishes those in hand and answers 503 to who comes
-/// meanwhile. Returns when all connections have ended.
+/// until the node has stopped (a refused connection would be no worse a sign to senders, but SPEC P4 promises the
+/// 503 and when to come again). Returns when all connections have ended.
 pub async fn serve(node: Arc<Node>, listener: TcpListener, tls: Option<Arc<Tls>>) {
     let door = Door::new(node, tls);
     let stopping = door.ingest.node.stopping.clone();
@@ -36,10 +37,15 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, tls: Option<Arc<Tls>>
     door.ingest.halt.cancel();
     in_hand.close();
     let late = TaskTracker::new();
+    let ended = async {
+        in_hand.wait().await;
+        door.ingest.node.stopped.cancelled().await;
+    };
+    tokio::pin!(ended);
     loop {
         tokio::select! {
             biased;
-            () = in_hand.wait() => break,
+            () = &mut ended => break,
             accepted = listener.accept() => door.admit(accepted, &late).await,
         }
     }

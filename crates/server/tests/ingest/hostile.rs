@@ -270,6 +270,7 @@ async fn ten_thousand_hostile_requests_harm_nobody() {
         assert!(seen.contains_key(&code), "the generator reaches {code}: {seen:?}");
     }
     served.node.stopping.cancel();
+    served.node.stopped.cancel();
     let served = Arc::into_inner(served).unwrap();
     timeout(Duration::from_secs(15), served.serving)
         .await

@@ -36,6 +36,9 @@ async fn a_stop_finishes_what_is_in_hand_refuses_the_rest_and_returns() {
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert!(in_hand.ends().await);
     drop((idle, in_hand));
+    let later = served.ask(signed("/in/nylas", EVENT)).await;
+    assert_eq!(later.status, 503, "while others have something in hand");
+    served.node.stopped.cancel();
     tokio::time::timeout(PATIENCE, served.serving)
         .await
         .expect("it returns")
