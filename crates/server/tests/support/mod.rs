@@ -4,6 +4,7 @@
 //! | module | gives |
 //! |---|---|
 //! | `server` | `hookfast serve` as a process: start, kill, terminate, pause, restart in place, memory, log |
+//! | `api` | what tests ask of a running server |
 //! | `http` | a small blocking HTTP/1.1 client, and bytes as they are |
 //! | `nylas` | notifications in Nylas's shape, and their signature |
 //! | `app` | a scripted application behind Hookfast that remembers what it was sent |
@@ -15,10 +16,13 @@
 //! | `turn` | the machine for one test alone |
 //! | `ports` | ports that stay one's own over a restart |
 //! | `time` | clocks and waiting |
+//! | `extent` | how long tests with rounds go on, and their chance |
 
 #![expect(dead_code, reason = "each test target uses its own part of the harness")]
 
+pub(crate) mod api;
 pub(crate) mod app;
+pub(crate) mod extent;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod load;

@@ -1,7 +1,11 @@
 //! Owns notifications in Nylas's shape and their signature, as a provider would send them.
 //! It must not know who receives them.
 
+use std::net::SocketAddr;
+
 use ring::hmac;
+
+use super::http::{self, Answer};
 
 /// The shared secret of the tests' source.
 pub(crate) const SECRET: &str = "bE9-testSecret_1234";
@@ -29,6 +33,27 @@ pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, body);
     tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Posts the notification with that id, well signed, on a connection of its own.
+pub(crate) fn post(to: SocketAddr, id: &str) -> Answer {
+    post_body(to, SECRET, &notification(id))
+}
+
+/// Posts a body, signed with that secret, on a connection of its own.
+pub(crate) fn post_body(to: SocketAddr, secret: &str, body: &[u8]) -> Answer {
+    let signature = sign(secret, body);
+    let headers = [
+        ("content-type", "application/json"),
+        (SIGNATURE_HEADER, signature.as_str()),
+    ];
+    http::request(to, "POST", PATH, &headers, body)
+}
+
+/// Posts the notification with that id; the test fails where it is not acknowledged.
+pub(crate) fn deliver(to: SocketAddr, id: &str) {
+    let answer = post(to, id);
+    assert_eq!(answer.status, 200, "{id}: {}", answer.text());
 }
 
 /// A source of Nylas and a destination for its events, as the configuration file says it.

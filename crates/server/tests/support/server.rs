@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -171,6 +172,25 @@ impl Server {
         Err(self.log())
     }
 
+    /// Starts it and kills it after that time, ready or not.
+    pub(crate) fn start_and_kill(&mut self, after: Duration) {
+        assert!(self.process.is_none(), "the server runs already");
+        self.starts += 1;
+        let config = self.directory.join("hookfast.toml");
+        fs::write(&config, &self.setup.config).expect("the configuration can be written");
+        let mut child = self.command(&config).spawn().expect("hookfast starts");
+        // It writes one line at the most: its standard output never fills up.
+        std::thread::sleep(after);
+        let ended = child.try_wait().expect("the server can be waited for");
+        assert!(
+            ended.is_none(),
+            "the server ended by itself; it said:\n{}",
+            self.log()
+        );
+        child.kill().expect("the server can be killed");
+        child.wait().expect("the server ends");
+    }
+
     fn command(&self, config: &Path) -> Command {
         let mut command = match &self.setup.open_files {
             None => Command::new(env!("CARGO_BIN_EXE_hookfast")),
@@ -182,12 +202,7 @@ impl Server {
                 shell
             }
         };
-        // The environment has the last word over the file, and a test must not depend on who runs it.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HOOKFAST_") {
-                command.env_remove(name);
-            }
-        }
+        forget_settings(&mut command);
         let log = File::options()
             .create(true)
             .append(true)
@@ -318,7 +333,7 @@ impl Server {
 
     /// Runs another command of the binary against this server.
     pub(crate) fn cli(&self, arguments: &[&str]) -> std::process::Output {
-        Command::new(env!("CARGO_BIN_EXE_hookfast"))
+        hookfast()
             .args(arguments)
             .env("HOOKFAST_SERVER", format!("http://{}", self.admin()))
             .env("HOOKFAST_KEY", ADMIN_KEY)
@@ -332,6 +347,22 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
         super::quote_where_failing("server", &self.log());
+    }
+}
+
+/// The binary, without the settings of whoever runs the test.
+pub(crate) fn hookfast() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookfast"));
+    forget_settings(&mut command);
+    command
+}
+
+/// The environment has the last word over the file, and a test must not depend on who runs it.
+fn forget_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HOOKFAST_") {
+            command.env_remove(name);
+        }
     }
 }
 
