@@ -1,0 +1,200 @@
+//! Owns the proof that the binary stops, starts, checks and backs up as promised (SPEC P1, P3, P4).
+//! It must not know how: it sees processes, sockets, files and the command line.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use support::api::text;
+use support::app::{App, Reply};
+use support::http;
+use support::load::Plan;
+use support::nylas;
+use support::server::{Server, hookfast};
+use support::time::{now, wait_for};
+
+/// Posts until the server takes no more, and gives the answer to that. The test fails where none comes.
+fn refusal(server: &Server) -> http::Answer {
+    let mut number = 0;
+    wait_for("a refusal", || {
+        number += 1;
+        let answer = nylas::post(server.listen(), &format!("late-{number}"));
+        (answer.status != 200).then_some(answer)
+    })
+}
+
+#[test]
+fn a_stop_lets_a_slow_delivery_finish_and_refuses_what_comes_meanwhile() {
+    let app = App::start();
+    let mut server = Server::with(&nylas::config(&app.url()));
+    app.answer(|request| {
+        let slow = request.webhook_id() == "slow";
+        Reply::status(200).after(Duration::from_secs(if slow { 3 } else { 0 }))
+    });
+    nylas::deliver(server.listen(), "slow");
+    app.wait_for(1);
+    let asked = now();
+    server.signal("TERM");
+    let refused = refusal(&server);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let wait = refused.header("retry-after").expect("it says when to come again");
+    assert!(wait.parse::<u32>().is_ok_and(|wait| wait > 0), "{wait}");
+
+    let status = server.wait_for_end();
+    let took = asked.elapsed();
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        took > Duration::from_secs(2) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
+
+    server.start();
+    let delivery = server.delivery("slow");
+    assert_eq!(
+        (&delivery["state"], &delivery["attempts"]),
+        (&"delivered".into(), &1.into())
+    );
+    assert_eq!(app.counts()["slow"], 1);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_delivery_that_hangs_and_makes_it_after_the_next_start() {
+    let app = App::start();
+    let mut server = Server::with(&nylas::config(&app.url()));
+    app.always(Reply::status(200).after(Duration::from_secs(25)));
+    nylas::deliver(server.listen(), "hangs");
+    app.wait_for(1);
+    app.always(Reply::status(200));
+    let asked = now();
+    let status = server.terminate();
+    let took = asked.elapsed();
+    assert_eq!(status.code(), Some(0));
+    // The grace is 10 s; what is beyond it is the machine's.
+    assert!(took < Duration::from_secs(11), "{took:?}");
+    assert_eq!(app.received().len(), 1);
+
+    server.start();
+    let received = app.wait_for(2);
+    assert_eq!(received[1].webhook_id(), "hangs");
+    server.wait_for_delivered(1);
+    let delivery = server.delivery("hangs");
+    let outcomes: Vec<_> = delivery["attempt_log"]
+        .as_array()
+        .expect("it has attempts")
+        .iter()
+        .collect();
+    assert_eq!(
+        (text(&outcomes[0]["outcome"]), text(&outcomes[1]["outcome"])),
+        ("released", "answered")
+    );
+}
+
+/// Runs `hookfast serve` on that data directory, on ports of the system's choice, until it ends by itself.
+fn serve(data: &Path) -> Output {
+    let mut command = hookfast();
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--data",
+    ]);
+    command.arg(data).stdin(Stdio::null()).current_dir(data);
+    command.output().expect("hookfast starts")
+}
+
+#[test]
+fn a_second_server_on_the_same_directory_is_refused_and_harms_nobody() {
+    let app = App::start();
+    let server = Server::with(&nylas::config(&app.url()));
+    let output = serve(&server.data());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("in use by another hookfast"), "{said}");
+    assert!(said.contains(server.data().to_str().expect("a path")), "{said}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("ready"));
+    nylas::deliver(server.listen(), "after");
+    app.wait_for(1);
+}
+
+/// `hookfast check` on a data directory: its exit code and all that it said.
+fn check(server: &Server, data: &Path) -> (Option<i32>, String) {
+    let output = server.cli(&["check", "--data", data.to_str().expect("a path")]);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn check_passes_a_sound_directory_and_finds_a_changed_body() {
+    let app = App::start();
+    let mut server = Server::with(&nylas::config(&app.url()));
+    Plan::new("check").total(400).run(server.listen());
+    server.wait_for_delivered(400);
+    server.terminate();
+    let (code, said) = check(&server, &server.data());
+    assert_eq!(code, Some(0), "{said}");
+
+    let file = server.data().join("hookfast.db");
+    let mut bytes = fs::read(&file).expect("the database can be read");
+    let word = b"object-check-3-7";
+    let at = http::find(&bytes, word).expect("the body is in the database");
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).expect("the database can be written");
+    let (code, said) = check(&server, &server.data());
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[test]
+fn a_backup_taken_under_load_is_sound_and_holds_all_that_was_acknowledged_before() {
+    let app = App::start();
+    let mut server = Server::with(&nylas::config(&app.url()));
+    let before = Plan::new("before").total(400).run(server.listen());
+    assert_eq!(before.acknowledged.len(), 400);
+    let load = Plan::new("during").start(server.listen());
+    load.wait_for_acknowledged(50);
+
+    let restored = server.data().with_file_name("restored");
+    fs::create_dir(&restored).expect("a directory can be made");
+    let backup = restored.join("hookfast.db");
+    let output = server.cli(&["backup", backup.to_str().expect("a path")]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let seen = load.acknowledged();
+    load.wait_for_acknowledged(seen + 50);
+    let during = load.stop();
+    assert_eq!(
+        during.refused.len() + during.unanswered,
+        0,
+        "{:?}",
+        during.refused
+    );
+    // A backup holds no key.
+    fs::copy(server.data().join("secret.key"), restored.join("secret.key")).expect("the key is there");
+    server.kill();
+    let (code, said) = check(&server, &restored);
+    assert_eq!(code, Some(0), "{said}");
+
+    fs::remove_dir_all(server.data()).expect("the data can be removed");
+    fs::rename(&restored, server.data()).expect("the backup can take its place");
+    server.start();
+    let events = server.list("/api/v1/events");
+    let held: BTreeSet<&str> = events.iter().map(|event| text(&event["provider_id"])).collect();
+    let missing: Vec<_> = before
+        .acknowledged
+        .iter()
+        .filter(|id| !held.contains(id.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(
+        held.iter()
+            .all(|id| before.posted.contains(*id) || during.posted.contains(*id))
+    );
+}
