@@ -286,7 +286,10 @@ async fn apply(node: &Node, config: &Config) -> anyhow::Result<()> {
     let _turn = node.admin.turn().await;
     let topology = node.store.topology();
     for thing in config::apply::no_longer_declared(&config.declared, &topology) {
-        tracing::warn!(thing, "the configuration file no longer declares it; it stays until somebody deletes it");
+        tracing::warn!(
+            thing,
+            "the configuration file no longer declares it; it stays until somebody deletes it"
+        );
     }
     let changes = config::apply::changes(&config.declared, &topology, &node.vault, node.clock)?;
     if changes.is_empty() {
