@@ -54,8 +54,13 @@ pub(crate) fn run(options: &Options, extent: Extent) -> Result<ExitCode> {
     if options.rest.is_empty() {
         failed |= !run("cargo test --doc", cargo().args(["test", "--doc", "--workspace"]))?.success();
     }
-    // The runner builds the binaries of packages that have tests of them; this one's tests stand elsewhere.
-    failed |= !run("cargo build", cargo().args(["build", "--package", "axum-app"]))?.success();
+    // The runner builds the binaries of packages that have tests of them; this one's tests stand elsewhere. Built
+    // with the whole workspace, so that its dependencies have the features they have for the tests.
+    failed |= !run(
+        "cargo build",
+        cargo().args(["build", "--workspace", "--bin", "axum-app"]),
+    )?
+    .success();
     let (what, mut runner) = runner(extent);
     let chosen = |argument: &String| argument == "-p" || argument.starts_with("--package");
     if !options.rest.iter().any(chosen) {
