@@ -49,7 +49,7 @@ impl Vault {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && make => {
                 let key: [u8; KEY_BYTES] = clock.entropy_bytes();
                 let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                write_private(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+                make_private(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
                 text
             }
             Err(error) => {
@@ -125,6 +125,21 @@ pub fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     opened.sync_all()
 }
 
+/// Makes a file that only its owner may read, whole or not at all, and durably: neither a kill nor a power cut
+/// leaves half a key behind, or secrets that were sealed with a key that is gone. Fails where the file exists.
+fn make_private(file: &Path, text: &str) -> std::io::Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    // A name of this process's own: another that starts at the same moment makes its own.
+    let beside = directory.join(format!(".key-{}.new", std::process::id()));
+    write_private(&beside, text)?;
+    // Unlike a rename, a link never takes the place of a file that is there.
+    let linked = std::fs::hard_link(&beside, file);
+    std::fs::remove_file(&beside)?;
+    linked?;
+    std::fs::File::open(directory)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +177,16 @@ mod tests {
                 .is_some()
         );
         assert!(Vault::from_hex("zz").is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_never_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret.key");
+        make_private(&file, "first").unwrap();
+        let again = make_private(&file, "second").unwrap_err();
+        assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "first\n");
     }
 }
