@@ -50,7 +50,7 @@ fn moody(app: &App) -> Arc<Mutex<Vec<Answer>>> {
         let attempt = request.header("hookfast-attempt").unwrap_or_default();
         let mood = hash(&format!("{}/{attempt}", request.webhook_id()));
         let delay = Duration::from_millis(if mood.is_multiple_of(25) { 300 } else { mood % 7 });
-        let status = if mood.is_multiple_of(31) { 503 } else { 200 };
+        let status = if mood.is_multiple_of(101) { 503 } else { 200 };
         let came = now();
         kept.lock().expect("no script fails").push(Answer {
             id: request.webhook_id().to_owned(),
@@ -107,7 +107,8 @@ fn killed_again_and_again_under_load_it_loses_nothing_and_repeats_only_what_was_
     let answers = moody(&app);
     let mut server = Server::with(&config(&app.url()));
     let mut plan = Plan::new("crash").repeating();
-    plan.pause = Duration::from_millis(8);
+    // No more than the application can take: what was in flight shall not have to wait behind a backlog.
+    plan.pause = Duration::from_millis(15);
     let load = plan.start(server.listen());
     let times = kill_again_and_again(&mut server, short_or_nightly(6, 50), &mut chance);
 
@@ -332,6 +333,31 @@ fn a_retry_comes_at_its_time_although_the_server_was_killed_meanwhile() {
         "{gap:?}"
     );
     server.wait_for_delivered(1);
+}
+
+#[test]
+fn an_application_that_is_down_is_not_stormed_after_a_kill() {
+    const EVENTS: usize = 120;
+    let app = App::start();
+    let mut server = Server::with(&config(&app.url()));
+    app.always(Reply::status(502));
+    let sent = Plan::new("down").total(EVENTS).run(server.listen());
+    wait_for("the breaker to open", || {
+        let destination = server.get("/api/v1/destinations/app");
+        (destination["breaker"]["state"] == "open").then_some(())
+    });
+    server.kill();
+    let before = app.received().len();
+    server.start();
+    let since = now();
+    // Only probes may come, at growing distances; the wait is the time in which others would have come.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let probes = app.received().len() - before;
+    let seconds = since.elapsed().as_secs_f64();
+    assert!(probes as f64 <= 2.0 + seconds, "{probes} attempts in {seconds} s");
+    app.always(Reply::status(200));
+    server.wait_for_delivered(EVENTS as u64);
+    ledger::check(&sent, &app);
 }
 
 /// Adds that many waiting events to the data directory of a server that has stopped, as one that was killed leaves

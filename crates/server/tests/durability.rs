@@ -172,20 +172,20 @@ fn while_syncs_fail_no_repeat_is_acknowledged_and_the_server_stops_and_starts_ag
     nothing_is_acknowledged_while_syncs_fail("before-0-0");
 }
 
-#[test]
-fn whichever_sync_fails_nothing_that_was_acknowledged_is_lost() {
+/// Lets `fault` happen at one sync after another under load, and judges what came of it.
+fn nothing_is_lost_whichever_sync(fault: impl Fn(usize) -> (&'static str, String), code: Option<i32>) {
     let app = App::start();
     let shim = Shim::new(&[]);
     let mut server = Setup::new(&nylas::config(&app.url())).shim(&shim).start();
     let mut all = Sent::default();
     for round in 0..short_or_nightly(6, 60) {
         // Early and late ones, so that a checkpoint's are among them.
-        let nth = 1 + round * round * 7 % 400;
+        let (setting, value) = fault(1 + round * round * 7 % 400);
         let load = Plan::new(&format!("round-{round}")).start(server.listen());
         load.wait_for_acknowledged(5);
-        shim.set(&[("fail", &format!("nth:{nth}"))]);
+        shim.set(&[(setting, &value)]);
         let status = server.wait_for_end();
-        assert_eq!(status.code(), Some(1), "at sync {nth}");
+        assert_eq!(status.code(), code, "{setting}={value}");
         all.add(load.stop());
         shim.set(&[]);
         server.start();
@@ -205,4 +205,63 @@ fn whichever_sync_fails_nothing_that_was_acknowledged_is_lost() {
         "{}",
         String::from_utf8_lossy(&output.stdout)
     );
+}
+
+#[test]
+fn whichever_sync_fails_nothing_that_was_acknowledged_is_lost() {
+    nothing_is_lost_whichever_sync(|nth| ("fail", format!("nth:{nth}")), Some(1));
+}
+
+#[test]
+fn at_whichever_sync_it_is_killed_nothing_that_was_acknowledged_is_lost() {
+    nothing_is_lost_whichever_sync(|nth| ("kill_sync", nth.to_string()), None);
+}
+
+#[test]
+fn an_event_whose_acknowledgement_was_never_sent_is_stored_and_its_repeat_is_one() {
+    let app = App::start();
+    let shim = Shim::new(&[]);
+    let mut server = Setup::new(&nylas::config(&app.url())).shim(&shim).start();
+    nylas::deliver(server.listen(), "answered");
+    server.wait_for_delivered(1);
+    shim.set(&[("kill_ack", "1")]);
+    let body = nylas::notification("unanswered");
+    let signature = nylas::sign(SECRET, &body);
+    let headers = [(SIGNATURE_HEADER, signature.as_str())];
+    let answer = http::try_request(server.listen(), "POST", PATH, &headers, &body);
+    assert!(
+        answer.is_err(),
+        "it was killed at the acknowledgement: {answer:?}"
+    );
+    assert_eq!(server.wait_for_end().code(), None);
+
+    shim.set(&[]);
+    server.start();
+    server.wait_for_delivered(2);
+    nylas::deliver(server.listen(), "unanswered");
+    assert_eq!(server.event("unanswered")["repeats"], 1);
+    // It may have been on its way when the process died.
+    assert!(app.counts()["unanswered"] <= 2);
+}
+
+#[test]
+fn killed_at_any_sync_of_its_first_start_it_starts_the_next_time() {
+    let app = App::start();
+    for nth in 1.. {
+        let shim = Shim::new(&[("kill_sync", &nth.to_string())]);
+        let mut server = Setup::new(&nylas::config(&app.url())).shim(&shim).prepare();
+        if server.try_start().is_ok() {
+            assert!(nth > 3, "a start makes more syncs than {nth}");
+            break;
+        }
+        shim.set(&[]);
+        server.start();
+        let id = format!("after-{nth}");
+        nylas::deliver(server.listen(), &id);
+        server.wait_for_state(&id, "delivered");
+        // What was made before the kill is still readable after another start.
+        server.kill();
+        server.start();
+        server.wait_for_delivered(1);
+    }
 }

@@ -5,9 +5,12 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 use support::api::text;
 use support::app::{App, Reply};
@@ -120,6 +123,54 @@ fn a_second_server_on_the_same_directory_is_refused_and_harms_nobody() {
     assert!(!String::from_utf8_lossy(&output.stdout).contains("ready"));
     nylas::deliver(server.listen(), "after");
     app.wait_for(1);
+}
+
+#[test]
+fn of_several_servers_that_start_at_once_on_a_new_directory_one_serves() {
+    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
+    let start = || {
+        let mut command = hookfast();
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--data",
+        ]);
+        command
+            .arg(directory.path().join("data"))
+            .current_dir(directory.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().expect("hookfast starts")
+    };
+    let mut servers: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut refused = Vec::new();
+    wait_for("all but one to end", || {
+        for index in (0..servers.len()).rev() {
+            if servers[index].try_wait().expect("it can be waited for").is_some() {
+                refused.push(servers.remove(index).wait_with_output().expect("it ended"));
+            }
+        }
+        (servers.len() == 1).then_some(())
+    });
+    for output in refused {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let sensible = said.contains("in use by another hookfast") || said.contains("secret.key");
+        assert!(sensible, "{said}");
+    }
+    let mut winner = servers.remove(0);
+    let mut line = String::new();
+    BufReader::new(winner.stdout.take().expect("it is piped"))
+        .read_line(&mut line)
+        .expect("it can be read");
+    winner.kill().expect("it can be killed");
+    winner.wait().expect("it ends");
+    assert!(line.starts_with("ready "), "{line}");
 }
 
 /// `hookfast check` on a data directory: its exit code and all that it said.

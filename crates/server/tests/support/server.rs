@@ -79,10 +79,17 @@ impl Setup {
 
     /// Starts it and waits until it is ready. The test fails where it does not become so.
     pub(crate) fn start(self) -> Server {
+        let mut server = self.prepare();
+        server.start();
+        server
+    }
+
+    /// Prepares a server that does not run yet.
+    pub(crate) fn prepare(self) -> Server {
         let own =
             TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory for the server can be made");
         let directory = self.directory.clone().unwrap_or_else(|| own.path().to_owned());
-        let mut server = Server {
+        Server {
             setup: self,
             directory,
             listen: Port::take(),
@@ -90,9 +97,7 @@ impl Setup {
             process: None,
             starts: 0,
             _own: own,
-        };
-        server.start();
-        server
+        }
     }
 }
 
