@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use hookfast_engine::id::ApplicationId;
 use hookfast_engine::topology::{Application, DEFAULT_APPLICATION, TopologyChange};
 use hookfast_store::embedded::{EmbeddedOptions, EmbeddedStore};
-use hookfast_store::{Slots, Store, StoreError};
+use hookfast_store::{Slots, Store, StoreError, Unavailable};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -249,7 +249,17 @@ pub async fn open_store(data: &Path, slots: Arc<dyn Slots>, clock: Clock) -> any
     let options = EmbeddedOptions::new(data.to_owned());
     let opened =
         tokio::task::spawn_blocking(move || EmbeddedStore::open(options, slots, clock.now())).await?;
-    Ok(opened.with_context(|| format!("cannot open the data directory {}", data.display()))?)
+    let place = data.display();
+    Ok(match opened {
+        Err(StoreError::Unavailable {
+            reason: Unavailable::Full,
+            ..
+        }) => bail!(
+            "cannot open the data directory {place}: the disk is full; nothing is lost: make room on its \
+             filesystem (some MiB will do) and start again"
+        ),
+        opened => opened.with_context(|| format!("cannot open the data directory {place}"))?,
+    })
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

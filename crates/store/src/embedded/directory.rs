@@ -11,8 +11,12 @@ use crate::{Result, StoreError};
 
 /// Below this many free bytes nothing new is taken in …
 const FLOOR_BYTES: u64 = 64 * 1024 * 1024;
-/// … or below this part of a smaller filesystem.
-const FLOOR_PART: u64 = 20;
+/// … or below this part of a smaller filesystem. Enough for the write-ahead log to be copied whole, which grows the
+/// database by as much, and for the settlements of what was taken in.
+const FLOOR_PART: u64 = 8;
+/// With fewer free bytes the database is not opened: the index of its log is a mapped file, and on some filesystems
+/// the process is killed (SIGBUS) where a page of it finds no room.
+const START_BYTES: u64 = 1024 * 1024;
 
 /// A data directory that this process owns for as long as the value lives.
 #[derive(Debug)]
@@ -79,6 +83,11 @@ impl Directory {
     /// The database's file.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("hookfast.db")
+    }
+
+    /// Whether so little is free that the database cannot be opened.
+    pub(super) fn is_full(&self) -> bool {
+        space(&self.path).is_some_and(|space| space.free < START_BYTES)
     }
 
     /// Whether so little is free that only what frees or settles may go on. Where the filesystem does not

@@ -138,6 +138,9 @@ impl EmbeddedStore {
     /// [`StoreError::Corrupt`]; [`StoreError::Unavailable`] where the disk is full.
     pub fn open(options: EmbeddedOptions, slots: Arc<dyn Slots>, now: Timestamp) -> Result<Arc<Self>> {
         let directory = Directory::own(&options.directory)?;
+        if directory.is_full() {
+            return Err(rows::full());
+        }
         let file = directory.database();
         let mut connection = schema::open_writer(&file, options.writer_cache)?;
         schema::migrate(&mut connection)?;
