@@ -9,6 +9,7 @@
 //! | `nylas` | notifications in Nylas's shape, and their signature |
 //! | `app` | a scripted application behind Hookfast that remembers what it was sent |
 //! | `load` | senders that post unique notifications and remember which got 200 |
+//! | `disk` | small disks that can be filled up |
 //! | `ledger` | what was acknowledged against what was delivered |
 //! | `shim` | the faulty disk: `faults/syncshim.c`, its settings and its log |
 //! | `tools` | the Node and Python that `cargo xtask test` found, and the example applications |
@@ -22,6 +23,7 @@
 
 pub(crate) mod api;
 pub(crate) mod app;
+pub(crate) mod disk;
 pub(crate) mod extent;
 pub(crate) mod http;
 pub(crate) mod ledger;

@@ -163,7 +163,10 @@ impl Server {
         assert!(self.process.is_none(), "the server runs already");
         self.starts += 1;
         let config = self.directory.join("hookfast.toml");
-        fs::write(&config, &self.setup.config).expect("the configuration can be written");
+        // Left alone where it is right: the disk may be full.
+        if fs::read_to_string(&config).ok().as_ref() != Some(&self.setup.config) {
+            fs::write(&config, &self.setup.config).expect("the configuration can be written");
+        }
         let mut child = self.command(&config).spawn().expect("hookfast starts");
         let ready = wait_until_ready(&mut child);
         self.process = Some(child);
@@ -173,8 +176,9 @@ impl Server {
             assert!(line.contains(&listen) && line.contains(&admin), "{line}");
             return Ok(());
         }
+        let ended = self.process.as_mut().map(Child::try_wait);
         self.kill();
-        Err(self.log())
+        Err(format!("{}it ended, or not: {ended:?}\n", self.log()))
     }
 
     /// Starts it and kills it after that time, ready or not.
