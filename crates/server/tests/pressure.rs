@@ -14,8 +14,3 @@ mod fairness;
 mod floods;
 #[path = "pressure/retention.rs"]
 mod retention;
-
-/// Whether there is a night for it.
-fn nightly() -> bool {
-    std::env::var_os("HOOKFAST_NIGHTLY").is_some_and(|value| value == "1")
-}

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::nightly;
 use crate::support::app::{App, Received, Reply};
+use crate::support::extent::short_or_nightly;
 use crate::support::http::Connection;
 use crate::support::nylas;
 use crate::support::server::Server;
@@ -48,7 +48,7 @@ fn post_small(to: SocketAddr, prefix: &str, count: usize) -> Vec<Posted> {
 
 /// That many large notifications at once, each posted again a few times while it is refused.
 fn post_large(to: SocketAddr) -> Vec<Posted> {
-    let most = if nightly() { 30 } else { 3 };
+    let most = short_or_nightly(3, 30);
     std::thread::scope(|scope| {
         let senders: Vec<_> = (0..LARGE)
             .map(|sender| {
@@ -104,7 +104,7 @@ fn wait_for_all(app: &App, ids: &BTreeSet<String>) {
 #[test]
 fn a_large_backlog_and_large_bodies_stay_within_memory_and_drain_oldest_first() {
     let _turn = Turn::take();
-    let count = if nightly() { 100_000 } else { 20_000 };
+    let count = short_or_nightly(20_000, 100_000);
     let mut app = App::down();
     app.remember_of_bodies(64 * 1024);
     let server = Server::with(&nylas::config(&app.url()));

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::nightly;
 use crate::support::app::App;
+use crate::support::extent::short_or_nightly;
 use crate::support::http::{self, Connection};
 use crate::support::nylas;
 use crate::support::server::Setup;
@@ -96,7 +96,7 @@ fn thousands_of_idle_connections_and_endless_new_ones_leave_a_good_client_alone(
     let phase = Duration::from_millis(800);
     behave(to, "warm", phase);
 
-    let idle = if nightly() { 6_000 } else { 3_000 };
+    let idle = short_or_nightly(3_000, 6_000);
     let alone = p99(&app, &behave(to, "alone", phase));
     let start = now();
     let connections: Vec<_> = (0..idle).map(|index| open(to, index)).collect();

@@ -19,8 +19,8 @@ use hookfast_store::{
 };
 use serde_json::Value;
 
-use crate::nightly;
 use crate::support::app::App;
+use crate::support::extent::short_or_nightly;
 use crate::support::nylas::SECRET;
 use crate::support::server::Server;
 use crate::support::time::{unix_seconds, wait_for};
@@ -213,7 +213,7 @@ fn what_is_settled_goes_in_time_what_is_dead_held_or_for_pullers_stays_longer_an
         resting["id"].as_str().unwrap_or_default()
     );
     assert_eq!(server.call("POST", &pause, None).status, 200);
-    let bulk = if nightly() { 100_000 } else { 10_000 };
+    let bulk = short_or_nightly(10_000, 100_000);
 
     // Without what is to be removed.
     let plain = post(&server, "plain", 400);
