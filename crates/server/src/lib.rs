@@ -13,6 +13,7 @@ pub mod config;
 pub mod deliver;
 pub mod inbox;
 pub mod ingest;
+pub mod nearest;
 pub mod node;
 pub mod open_files;
 pub mod settings;

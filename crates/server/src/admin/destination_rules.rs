@@ -14,9 +14,9 @@ use hookfast_signature::{Scheme, Secret, StandardWebhooks};
 
 use super::auth::{Caller, not_found};
 use super::error::{Code, Fault};
-use super::read::nearest;
 use super::sources::check_name;
 use super::wire;
+use crate::nearest::nearest;
 
 pub(super) const POLICY_DEFAULT: &str = "inbox";
 pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -157,7 +157,7 @@ fn check_policy(topology: &Topology, name: &str) -> Result<(), Fault> {
     let own = topology.policies.keys().map(String::as_str);
     let known: Vec<&str> = own.chain(Policy::BUILT_IN).collect();
     let shown: String = name.chars().take(80).collect();
-    let advice = match nearest(name, &known) {
+    let advice = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`"),
         None => format!("there are: {}", known.join(", ")),
     };

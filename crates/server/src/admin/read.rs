@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::{Code, Fault};
+use crate::nearest::nearest;
 
 /// The largest body of a request, in bytes.
 pub(super) const BODY_BYTES: usize = 1024 * 1024;
@@ -174,22 +175,12 @@ fn unknown_field(message: &str) -> Option<String> {
         format!("{path}: ")
     };
     let name: String = name.chars().take(80).collect();
-    let advice = match nearest(&name, &known) {
+    let advice = match nearest(&name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`"),
         None if known.is_empty() => "it takes none; leave it out".to_owned(),
         None => format!("known are: {}", known.join(", ")),
     };
     Some(format!("{place}there is no field `{name}`; {advice}"))
-}
-
-/// The one of `known` that `name` most likely means.
-#[must_use]
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let scored = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate));
-    let (score, candidate) = scored.max_by(|one, two| one.0.total_cmp(&two.0))?;
-    (score > 0.75).then_some(candidate)
 }
 
 #[cfg(test)]

@@ -20,9 +20,10 @@ use utoipa::IntoParams;
 
 use super::auth::{Reader, Writer};
 use super::error::{Code, Fault};
-use super::read::{Body, Query, nearest};
+use super::read::{Body, Query};
 use super::{Answer, Api, convert, guard, wire};
 use crate::ingest::scheme::{GENERIC, check_source};
+use crate::nearest::nearest;
 
 const DEDUPE_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
 const DEDUPE_LEAST: Duration = Duration::from_secs(86_400);
@@ -456,7 +457,7 @@ fn check_provider(slug: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let shown: String = slug.chars().take(80).collect();
-    let advice = match nearest(slug, &slugs) {
+    let advice = match nearest(slug, slugs) {
         Some(near) => format!("did you mean `{near}`"),
         None => "GET /api/v1/providers lists them, and `generic` takes any scheme".to_owned(),
     };

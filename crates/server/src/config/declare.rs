@@ -15,10 +15,11 @@ use hookfast_engine::topology::{
 };
 use hookfast_signature::{Scheme, Secret, StandardWebhooks};
 
-use super::section::{Section, nearest};
+use super::section::Section;
 use super::sections::bounds;
 use super::text;
 use crate::ingest::scheme::{self, GENERIC};
+use crate::nearest::nearest;
 
 const DEDUPE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -21,7 +21,6 @@ use hookfast_signature::Secret;
 pub use declare::{Declared, DeclaredDestination, DeclaredSource, check_provider};
 pub use layers::{DEFAULTS, Environment, Flags, USUAL_FILE, environment};
 pub use mistakes::{Mistake, Mistakes, Place};
-pub use section::nearest;
 
 use crate::clock::Clock;
 use crate::settings::Settings;

@@ -16,6 +16,7 @@ use super::expand;
 use super::layers::{Environment, Node, Table, Value};
 use super::mistakes::{Mistakes, Place};
 use super::text;
+use crate::nearest::nearest;
 
 /// What the readers of all sections share.
 pub(super) struct Context<'a> {
@@ -439,26 +440,5 @@ fn resolved(path: &str, place: &Place) -> PathBuf {
     match place {
         Place::File(file, _) => file.parent().unwrap_or(Path::new("")).join(path),
         Place::Default | Place::Environment(_) | Place::Flag(_) => PathBuf::from(path),
-    }
-}
-
-/// The one of `known` that `word` was probably meant to be.
-pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let distance = |each: &&str| strsim::damerau_levenshtein(word, each);
-    let near = known.into_iter().min_by_key(distance)?;
-    (distance(&near) <= (word.len() / 3).max(2)).then_some(near)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_word_is_found_and_a_far_one_is_not_offered() {
-        let known = ["listen", "admin", "api", "trusted_proxies"];
-        assert_eq!(nearest("lisen", known), Some("listen"));
-        assert_eq!(nearest("trusted_proxy", known), Some("trusted_proxies"));
-        assert_eq!(nearest("colour", known), None);
-        assert_eq!(nearest("x", []), None);
     }
 }
