@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod nearest;
 pub mod node;
 pub mod open_files;
+pub mod outbox;
 pub mod settings;
 pub mod snapshot;
 pub mod telemetry;
