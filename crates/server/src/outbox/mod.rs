@@ -5,3 +5,7 @@
 
 pub mod catalogue;
 pub mod compress;
+pub mod envelope;
+mod members;
+mod published;
+mod truncate;
