@@ -7,5 +7,6 @@ pub mod catalogue;
 pub mod compress;
 pub mod envelope;
 mod members;
+pub mod mock;
 mod published;
 mod truncate;
