@@ -118,6 +118,8 @@ ids! {
     ReplayId = "rpl";
     /// An event in quarantine.
     QuarantineId = "qrn";
+    /// A notice that people are owed about a destination.
+    NoticeId = "ntc";
 }
 
 fn parse(text: &str, prefix: &str) -> Option<u128> {

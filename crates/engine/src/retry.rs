@@ -115,6 +115,9 @@ pub struct Policy {
     pub retry_after_span: Option<Duration>,
     /// Whether a breaker suspends the destination while it is down (SPEC I10).
     pub breaker: bool,
+    /// Whether a destination that keeps failing becomes failing, then failed (SPEC O6).
+    #[serde(default)]
+    pub health_windows: bool,
 }
 
 impl Policy {
@@ -148,6 +151,7 @@ impl Policy {
             retry_after_longest: Duration::from_secs(DAY),
             retry_after_span: None,
             breaker: true,
+            health_windows: false,
         }
     }
 
@@ -165,6 +169,7 @@ impl Policy {
             retry_after_longest: Duration::from_secs(20 * MINUTE),
             retry_after_span: Some(Duration::from_secs(20 * MINUTE)),
             breaker: false,
+            health_windows: true,
         }
     }
 
@@ -191,6 +196,7 @@ impl Policy {
             retry_after_longest: Duration::from_secs(DAY),
             retry_after_span: None,
             breaker: false,
+            health_windows: true,
         }
     }
 }

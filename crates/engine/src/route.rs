@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::delivery::DestinationNumber;
 use crate::id::SourceId;
-use crate::topology::Topology;
+use crate::topology::{Destination, Topology};
 
 /// Where an event of a source and type goes, compiled from one version of the topology.
 #[derive(Debug, Default)]
@@ -39,8 +39,23 @@ impl RouteTable {
                     patterns.insert(pattern, destination.number);
                 }
             }
+            if destination.takes_published() {
+                table.insert_operational(destination);
+            }
         }
         table
+    }
+
+    /// What Hookfast says of an application's things goes to the destinations that name its types, never to
+    /// those that only take everything.
+    fn insert_operational(&mut self, destination: &Destination) {
+        let operations = SourceId::of_operations(destination.application);
+        for pattern in &destination.trigger_types {
+            if is_operational(pattern) {
+                let patterns = self.sources.entry(operations).or_default();
+                patterns.insert(pattern, destination.number);
+            }
+        }
     }
 
     /// The destinations that take an event of `source` and `event_type`, each once, by number.
@@ -78,6 +93,14 @@ impl Patterns {
                 .push(destination),
         }
     }
+}
+
+/// Whether a type or pattern is one of what Hookfast itself publishes (SPEC O7, D6).
+#[must_use]
+pub fn is_operational(pattern: &str) -> bool {
+    ["destination.", "source."]
+        .iter()
+        .any(|prefix| pattern.starts_with(prefix))
 }
 
 /// Why a text is not a trigger type pattern.

@@ -8,6 +8,7 @@ use crate::health::{Change, Health};
 use crate::outcome::Outcome;
 use crate::retry::{Meaning, Policy, Verdict, meaning, next_attempt};
 use crate::time::Timestamp;
+use crate::topology::DestinationStatus;
 
 /// What a store must write, all in the transaction that read the arguments.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,19 @@ pub struct Settlement {
     pub health: Option<Health>,
     /// The destination's breaker closed: its retrying deliveries are due at once, in the order accepted.
     pub release: bool,
+    /// The destination's status changes, where it is still what the change is from.
+    pub status: Option<StatusChange>,
+}
+
+/// A change of a destination's status that attempts led to (SPEC O6).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StatusChange {
+    /// What the status must be for the change to be made: people's own decisions stay.
+    pub from: DestinationStatus,
+    /// What it becomes.
+    pub to: DestinationStatus,
+    /// Why, in words.
+    pub reason: String,
 }
 
 impl Settlement {
@@ -56,11 +70,11 @@ pub fn settle(now: Timestamp, ending: Ending<'_>, policy: &Policy, health: &Heal
     let was_open = health.open_since().is_some();
     // A replay says nothing of how live traffic fares (SPEC I16), so it leaves the health alone; but a
     // destination that was down and answers a replay is back.
-    let watched = ending.progress.replay.is_none() || was_open;
+    let watched = ending.progress.replay.is_none() || was_open || health.failing_since().is_some();
     let (health_after, change) = match meaning {
-        Meaning::Success if watched => recorded(health, |health| health.succeeded(now)),
+        Meaning::Success if watched => recorded(health, |health| health.succeeded(now, policy)),
         Meaning::Retryable | Meaning::Permanent if watched => {
-            recorded(health, |health| health.failed(now, policy.breaker))
+            recorded(health, |health| health.failed(now, policy))
         }
         Meaning::Success | Meaning::Retryable | Meaning::Permanent | Meaning::Unknown => (None, Change::None),
     };
@@ -93,7 +107,30 @@ pub fn settle(now: Timestamp, ending: Ending<'_>, policy: &Policy, health: &Heal
         progress,
         health: health_after,
         release: change == Change::Closed,
+        status: status_change(change),
     }
+}
+
+fn status_change(change: Change) -> Option<StatusChange> {
+    let (from, to, reason) = match change {
+        Change::None | Change::Opened | Change::Closed => return None,
+        Change::Failing { bad, total } => (
+            DestinationStatus::Active,
+            DestinationStatus::Failing,
+            format!("{bad} of {total} attempts in 15 minutes failed"),
+        ),
+        Change::Failed { attempts } => (
+            DestinationStatus::Failing,
+            DestinationStatus::Failed,
+            format!("failing for 72 hours: {attempts} attempts, none succeeded"),
+        ),
+        Change::Recovered => (
+            DestinationStatus::Failing,
+            DestinationStatus::Active,
+            "an attempt succeeded".to_owned(),
+        ),
+    };
+    Some(StatusChange { from, to, reason })
 }
 
 fn recorded(health: &Health, record: impl FnOnce(&mut Health) -> Change) -> (Option<Health>, Change) {
@@ -164,7 +201,7 @@ mod tests {
 
     fn down() -> Health {
         let mut health = Health::default();
-        (0..10).for_each(|_| _ = health.failed(NOW.minus(Duration::from_secs(30)), true));
+        (0..10).for_each(|_| _ = health.failed(NOW.minus(Duration::from_secs(30)), &Policy::inbox()));
         health
     }
 

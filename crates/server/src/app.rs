@@ -111,11 +111,9 @@ impl App {
             Some(admin.1),
             api.as_ref().map(|(_, address)| *address),
         ];
-        let guard = Guard::new(
-            settings.allowed_networks.clone(),
-            own.into_iter().flatten().collect(),
-        );
+        let guard = Guard::of_settings(&settings.outbox, own.into_iter().flatten().collect());
         let transport = Transport::new(&settings.delivery, guard, trusted_roots([]), node.clock);
+        node.set_transport(Arc::new(transport));
         for (name, address) in [
             ("listen", Some(public.1)),
             ("admin", Some(admin.1)),
@@ -126,10 +124,10 @@ impl App {
                 .for_each(|address| node.admin.register(name, address));
         }
         let abandon = CancellationToken::new();
-        let running = node
-            .deliveries
-            .clone()
-            .run(node.clone(), driver, Arc::new(transport), abandon.clone());
+        let running =
+            node.deliveries
+                .clone()
+                .run(node.clone(), driver, node.transport().clone(), abandon.clone());
         let mut app = Self {
             listen: public.1,
             admin: admin.1,
@@ -280,11 +278,7 @@ async fn ensure_default_application(node: &Node) -> anyhow::Result<()> {
     if !there {
         let now = node.clock.now();
         let id = ApplicationId::new(now, node.clock.entropy());
-        let application = Application {
-            id,
-            name: DEFAULT_APPLICATION.to_owned(),
-            created_at: now,
-        };
+        let application = Application::new(id, DEFAULT_APPLICATION, now);
         node.change_topology("start", vec![TopologyChange::PutApplication(application)])
             .await?;
     }

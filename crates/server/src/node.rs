@@ -3,18 +3,20 @@
 //! Owns the handles to the store, the topology snapshot, the clock, the vault, the budgets and the metrics.
 //! Must not know listeners or tasks: `app` puts those together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use hookfast_engine::topology::TopologyChange;
 use hookfast_store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Shared;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::deliver::Deliveries;
+use crate::deliver::resolve::Guard;
+use crate::deliver::transport::{Transport, trusted_roots};
 use crate::ingest::rejections::Rejections;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -45,6 +47,9 @@ pub struct Node {
     pub rejections: Rejections,
     /// What the admin surfaces share.
     pub admin: Shared,
+    /// Told when a destination's status changed by its attempts, so that people may be owed a notice.
+    pub status_changed: Notify,
+    transport: OnceLock<Arc<Transport>>,
     /// Cancelled when no new requests are to be taken.
     pub stopping: CancellationToken,
     /// Cancelled when everything in hand has ended: until then, who comes is told to come again.
@@ -74,9 +79,26 @@ impl Node {
             metrics: Metrics::new(),
             rejections: Rejections::default(),
             admin: Shared::new(clock),
+            status_changed: Notify::new(),
+            transport: OnceLock::new(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
         }
+    }
+
+    /// Gives the node its way out, once it is known where it listens itself.
+    pub fn set_transport(&self, transport: Arc<Transport>) {
+        // A second one would be of the same settings.
+        drop(self.transport.set(transport));
+    }
+
+    /// The way to addresses that came from outside.
+    pub fn transport(&self) -> &Arc<Transport> {
+        self.transport.get_or_init(|| {
+            let guard = Guard::of_settings(&self.settings.outbox, Vec::new());
+            let roots = trusted_roots([]);
+            Arc::new(Transport::new(&self.settings.delivery, guard, roots, self.clock))
+        })
     }
 
     /// Changes the topology and makes the new one ready before it returns.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hookfast_engine::topology::Catalogue;
 use hookfast_store::{QuarantineBounds, Retention};
 
 /// The server's settings.
@@ -36,8 +37,21 @@ pub struct Settings {
     pub retention: Retention,
     /// How long a stop may take (SPEC P4).
     pub grace: Duration,
-    /// Networks that destinations may lie in although they are not public.
+    /// What the outbox permits, and what applications may publish by default.
+    pub outbox: OutboxSettings,
+}
+
+/// What the outbox permits (SPEC O9, O11).
+#[derive(Clone, Debug, Default)]
+pub struct OutboxSettings {
+    /// Networks that destinations may lie in although they are not public, by http too.
     pub allowed_networks: Vec<ipnet::IpNet>,
+    /// Whether public addresses may be called by http.
+    pub allow_http: bool,
+    /// Hosts that are never called, with every host below them.
+    pub blocked_hosts: Vec<String>,
+    /// Which trigger types the application `default` and new ones know.
+    pub catalogue: Catalogue,
 }
 
 /// PEM files for a TLS listener.

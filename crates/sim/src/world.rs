@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hookfast_engine::delivery::DestinationNumber;
 use hookfast_engine::dispatch::{self, DestinationLimits, Effect, End, EndResult, Input, Limits};
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::health::Gate;
@@ -223,11 +222,7 @@ impl World {
     }
 
     fn set_up(&mut self) {
-        let application = Application {
-            id: self.application,
-            name: "default".to_owned(),
-            created_at: START,
-        };
+        let application = Application::new(self.application, "default", START);
         let mut changes = vec![
             TopologyChange::PutApplication(application),
             TopologyChange::PutSource(self.new_source()),
@@ -728,29 +723,15 @@ impl World {
     }
 
     fn new_destination(&mut self, n: u64) -> Destination {
+        let id = DestinationId::from_u128(100 + u128::from(n));
+        let kind = DestinationKind::Push {
+            url: "http://127.0.0.1:3000".to_owned(),
+        };
         Destination {
-            id: DestinationId::from_u128(100 + u128::from(n)),
-            number: DestinationNumber(0),
-            application: self.application,
-            name: format!("app-{n}"),
-            kind: DestinationKind::Push {
-                url: "http://127.0.0.1:3000".to_owned(),
-            },
             sources: vec![self.source],
-            trigger_types: vec!["*".to_owned()],
-            policy: "inbox".to_owned(),
-            timeout: Duration::from_secs(30),
             concurrency: self.chance.pick(&[1, 2, 8, 64]),
             rate_limit: self.chance.pick(&[None, None, None, Some(5)]),
-            allow_private: true,
-            secrets: Vec::new(),
-            status: DestinationStatus::Active,
-            status_reason: None,
-            status_changed_at: START,
-            deleted_at: None,
-            origin: Origin::File,
-            created_at: START,
-            updated_at: START,
+            ..Destination::new(id, self.application, &format!("app-{n}"), kind, START)
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hookfast_engine::delivery::DeliveryState;
 use hookfast_engine::health::Health;
-use hookfast_engine::id::{DeliveryId, DestinationId, EventId, QuarantineId, ReplayId};
+use hookfast_engine::id::{DeliveryId, DestinationId, EventId, NoticeId, QuarantineId, ReplayId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Topology, TopologyChange};
 
@@ -56,6 +56,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Where the breaker closed, the destination's retrying deliveries are due at the time their event was
     /// accepted. [`Slots::waiting`] is not called: the result says it all.
+    ///
+    /// Where the engine changes the destination's status, and it is still what the change is from, the topology
+    /// is changed in the same step, with what [`Store::change_topology`] says of a change of status.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where the disk is full: the caller keeps the end and asks again.
@@ -115,6 +118,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Removing a source takes it out of its destinations' lists.
     ///
+    /// Where a destination begins to fail, has failed, or is active again after either, [`rules::announcement`]
+    /// is published as an event of [`hookfast_engine::id::SourceId::of_operations`], and a [`Notice`] is
+    /// enqueued where the destination names somebody to be told. A destination that becomes active has its
+    /// health begin anew.
+    ///
     /// # Errors
     /// [`StoreError::Refused`] for a name used twice, a reference to nothing, or too many destinations.
     async fn change_topology(
@@ -123,6 +131,18 @@ pub trait Store: Send + Sync + 'static {
         actor: String,
         changes: Vec<TopologyChange>,
     ) -> Result<Arc<Topology>>;
+
+    /// The notices that are owed, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn notices(&self, limit: u32) -> Result<Vec<Notice>>;
+
+    /// Forgets a notice: it was sent, or cannot be. Nothing happens where it is gone already.
+    ///
+    /// # Errors
+    /// As [`Store::settle`].
+    async fn notice_done(&self, id: NoticeId) -> Result<()>;
 
     /// Each push and pull destination's health.
     ///

@@ -11,11 +11,13 @@ use hookfast_engine::delivery::{DeliveryKey, DeliveryState, Progress};
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::health::Gate;
 use hookfast_engine::id::{
-    ApplicationId, DeliveryId, DestinationId, EventId, QuarantineId, ReplayId, SourceId,
+    ApplicationId, DeliveryId, DestinationId, EventId, NoticeId, QuarantineId, ReplayId, SourceId,
 };
 use hookfast_engine::outcome::Outcome;
 use hookfast_engine::retry::Verdict;
 use hookfast_engine::time::Timestamp;
+use hookfast_engine::topology::DestinationStatus;
+use serde::{Deserialize, Serialize};
 
 /// An event to be taken.
 #[derive(Clone, Debug)]
@@ -99,6 +101,8 @@ pub enum Settled {
         gate: Gate,
         /// The destination's retrying deliveries became due: its breaker closed.
         released: bool,
+        /// The destination's new status, where the settlement changed it: the topology is another one then.
+        status: Option<DestinationStatus>,
     },
     /// The token was old or the delivery not in flight: nothing changed.
     Stale,
@@ -140,6 +144,8 @@ pub struct ClaimedDelivery {
     pub destination: DestinationId,
     /// The attempt's number and token.
     pub attempt: u32,
+    /// Which attempt of its round it is, from 1, not counting those that the policy does not count.
+    pub round_attempt: u32,
     /// The event.
     pub event: Arc<Event>,
     /// The replay that made it due, with the id to show instead of the event's where a new one was asked for.
@@ -488,4 +494,32 @@ pub struct Pruned {
     pub discarded: u64,
     /// Whether this round over the stored events goes on.
     pub more: bool,
+}
+
+/// What people are owed by e-mail: a destination began to fail, has failed, or is back (SPEC O7). Enqueued in the
+/// transaction of the change.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Notice {
+    /// Its id: the same however often it is sent.
+    pub id: NoticeId,
+    /// The tenant.
+    pub application: ApplicationId,
+    /// The destination.
+    pub destination: DestinationId,
+    /// Its name at that time.
+    pub destination_name: String,
+    /// Its URL at that time; none where it is pulled from.
+    pub url: Option<String>,
+    /// When its status changed.
+    pub at: Timestamp,
+    /// What its status was.
+    pub from: DestinationStatus,
+    /// Since when.
+    pub from_since: Timestamp,
+    /// What it became.
+    pub to: DestinationStatus,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Who is to be told, as e-mail addresses.
+    pub recipients: Vec<String>,
 }

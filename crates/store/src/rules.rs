@@ -9,18 +9,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
-use hookfast_engine::event::HeaderBlock;
-use hookfast_engine::id::{ApplicationId, DestinationId, EventId};
+use hookfast_engine::event::{Event, HeaderBlock};
+use hookfast_engine::id::{ApplicationId, DestinationId, EventId, NoticeId, SourceId};
 use hookfast_engine::outcome::Outcome;
+use hookfast_engine::settle::StatusChange;
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{Destination, Scope, Source, Topology, TopologyChange};
+use hookfast_engine::topology::{
+    Destination, DestinationKind, DestinationStatus, OPERATIONS, OUTBOX, Scope, Source, Topology,
+    TopologyChange,
+};
 
-use crate::{Attempt, NewReplay, QuarantineBounds, Quarantined, Quarantining, Result, Retention, StoreError};
+use crate::{
+    Attempt, NewReplay, Notice, QuarantineBounds, Quarantined, Quarantining, Result, Retention, StoreError,
+};
 
 /// The cause of a delivery that was given up because its destination was deleted.
 pub const CAUSE_DESTINATION_DELETED: &str = "destination deleted";
 /// The cause of a delivery that was given up because it waited longer than is kept.
 pub const CAUSE_RETENTION: &str = "retention";
+/// Who changed a destination's status in the audit, where nobody but its attempts did.
+pub const ACTOR_HEALTH: &str = "health";
 /// How many refused requests are kept.
 pub const REJECTED_KEPT: usize = 10_000;
 /// The most items on a page of a list.
@@ -37,9 +45,22 @@ pub struct TopologyChanged {
     pub added: Vec<DestinationId>,
     /// The destinations that were deleted: their unsettled deliveries are given up.
     pub deleted: Vec<DestinationId>,
+    /// The destinations that became active, having been something else: their health begins anew.
+    pub activated: Vec<DestinationId>,
+    /// What is to be said of destinations whose status changed.
+    pub announcements: Vec<Announcement>,
 }
 
-/// Makes all `changes` of `before`, or none. `next_number` is the number for the next new destination.
+/// What is said where a destination begins to fail, has failed or is back (SPEC O7).
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// The event that is published.
+    pub event: Event,
+    /// What people are owed by e-mail, where the destination names somebody.
+    pub notice: Option<Notice>,
+}
+
+/// Makes all `changes` of `before` at `now`, or none. `next_number` is the number for the next new destination.
 ///
 /// The rules are checked once, after the last change, so their order within a batch does not matter.
 ///
@@ -48,6 +69,7 @@ pub struct TopologyChanged {
 pub fn change_topology(
     before: &Topology,
     next_number: u32,
+    now: Timestamp,
     changes: &[TopologyChange],
 ) -> Result<TopologyChanged> {
     let mut after = TopologyChanged {
@@ -55,6 +77,8 @@ pub fn change_topology(
         next_number,
         added: Vec::new(),
         deleted: Vec::new(),
+        activated: Vec::new(),
+        announcements: Vec::new(),
     };
     for change in changes {
         apply(&mut after, change)?;
@@ -62,7 +86,149 @@ pub fn change_topology(
     check_names(&after.topology)?;
     check_references(&after.topology)?;
     after.topology.version += u64::from(!changes.is_empty());
+    note_statuses(before, now, &mut after);
     Ok(after)
+}
+
+/// Finds the destinations whose status is another one now.
+fn note_statuses(before: &Topology, now: Timestamp, after: &mut TopologyChanged) {
+    let version = after.topology.version;
+    for destination in live(&after.topology) {
+        let Some(old) = before.destinations.get(&destination.id) else {
+            continue;
+        };
+        if old.status == destination.status {
+            continue;
+        }
+        if destination.status == DestinationStatus::Active {
+            after.activated.push(destination.id);
+        }
+        after
+            .announcements
+            .extend(announcement(old, destination, now, version));
+    }
+}
+
+/// What is said of the step from `old` to `new`, at the topology's `version`; nothing where a person paused it,
+/// resumed it or has yet to verify it.
+#[must_use]
+pub fn announcement(
+    old: &Destination,
+    new: &Destination,
+    now: Timestamp,
+    version: u64,
+) -> Option<Announcement> {
+    let told = match (old.status, new.status) {
+        (_, DestinationStatus::Failing | DestinationStatus::Failed)
+        | (DestinationStatus::Failing | DestinationStatus::Failed, DestinationStatus::Active) => true,
+        (
+            DestinationStatus::Active | DestinationStatus::Paused | DestinationStatus::Unverified,
+            DestinationStatus::Active,
+        )
+        | (_, DestinationStatus::Paused | DestinationStatus::Unverified) => false,
+    };
+    told.then(|| Announcement {
+        event: operational_event(old, new, now, version),
+        notice: notice(old, new, now, version),
+    })
+}
+
+/// The same for the same change, and another for every other: versions are never used again.
+fn change_entropy(destination: &Destination, version: u64) -> u128 {
+    destination.id.as_u128().rotate_left(17) ^ u128::from(version)
+}
+
+fn notice(old: &Destination, new: &Destination, now: Timestamp, version: u64) -> Option<Notice> {
+    if new.notification_email_addresses.is_empty() {
+        return None;
+    }
+    Some(Notice {
+        id: NoticeId::new(now, change_entropy(new, version)),
+        application: new.application,
+        destination: new.id,
+        destination_name: new.name.clone(),
+        url: url_of(new).map(str::to_owned),
+        at: now,
+        from: old.status,
+        from_since: old.status_changed_at,
+        to: new.status,
+        reason: new.status_reason.clone(),
+        recipients: new.notification_email_addresses.clone(),
+    })
+}
+
+fn url_of(destination: &Destination) -> Option<&str> {
+    match &destination.kind {
+        DestinationKind::Push { url } => Some(url),
+        DestinationKind::Pull => None,
+    }
+}
+
+fn operational_event(old: &Destination, new: &Destination, now: Timestamp, version: u64) -> Event {
+    let id = EventId::new(now, change_entropy(new, version));
+    let event_type = format!("destination.{}", new.status.name());
+    // No `time`: it is that of the event, and nobody has to write a date here.
+    let body = serde_json::json!({
+        "specversion": "1.0",
+        "type": event_type,
+        "source": "/hookfast/destinations",
+        "id": id.to_string(),
+        "data": {
+            "application_id": new.application.to_string(),
+            "object": {
+                "object": "destination",
+                "id": new.id.to_string(),
+                "name": new.name,
+                "url": url_of(new),
+                "status": new.status.name(),
+                "previous_status": old.status.name(),
+                "status_reason": new.status_reason,
+                "status_changed_at": now.as_secs(),
+            },
+        },
+    });
+    Event {
+        id,
+        application: new.application,
+        source: SourceId::of_operations(new.application),
+        provider_id: Some(id.to_string()),
+        event_type: Some(event_type),
+        occurred_at: Some(now),
+        accepted_at: now,
+        headers: HeaderBlock::pack([(&b"content-type"[..], &b"application/cloudevents+json"[..])]),
+        body: Bytes::from(body.to_string()),
+    }
+}
+
+/// The change that a settlement makes of its destination's status, where that is still what the change is from.
+/// `attempt` is the one that led to it.
+#[must_use]
+pub fn status_change(
+    topology: &Topology,
+    destination: DestinationId,
+    change: &StatusChange,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> Option<TopologyChange> {
+    let destination = topology.destinations.get(&destination)?;
+    if destination.status != change.from || destination.deleted_at.is_some() {
+        return None;
+    }
+    let reason = match change.to {
+        DestinationStatus::Active => change.reason.clone(),
+        DestinationStatus::Failing
+        | DestinationStatus::Failed
+        | DestinationStatus::Paused
+        | DestinationStatus::Unverified => {
+            format!("{}; the last one: {}", change.reason, attempt_cause(attempt))
+        }
+    };
+    Some(TopologyChange::PutDestination(Destination {
+        status: change.to,
+        status_reason: Some(reason).filter(|_| change.to != DestinationStatus::Active),
+        status_changed_at: now,
+        ..destination.clone()
+    }))
 }
 
 fn refused<T>(detail: String) -> Result<T> {
@@ -90,6 +256,16 @@ fn apply(after: &mut TopologyChanged, change: &TopologyChange) -> Result<()> {
         }
         TopologyChange::PutPolicy(policy) => {
             topology.policies.insert(policy.name.clone(), policy.clone());
+        }
+        TopologyChange::PutTriggerType(trigger_type) => {
+            let key = (trigger_type.application, trigger_type.name.clone());
+            topology.trigger_types.insert(key, trigger_type.clone());
+        }
+        TopologyChange::DeleteTriggerType(application, name) => {
+            let key = (*application, name.clone());
+            if topology.trigger_types.remove(&key).is_none() {
+                return refused(format!("there is no trigger type `{name}` to delete"));
+            }
         }
     }
     Ok(())
@@ -121,6 +297,12 @@ fn put_destination(after: &mut TopologyChanged, destination: &Destination) -> Re
             return refused(format!("destination `{}` is deleted: make a new one", old.name));
         }
         put.number = old.number;
+        // Whoever put it had read it before attempts changed its status: their change stays.
+        if put.status_changed_at < old.status_changed_at {
+            put.status = old.status;
+            put.status_reason.clone_from(&old.status_reason);
+            put.status_changed_at = old.status_changed_at;
+        }
         if put.deleted_at.is_some() {
             after.deleted.push(put.id);
         }
@@ -153,6 +335,12 @@ fn check_names(topology: &Topology) -> Result<()> {
     }
     names.clear();
     for source in topology.sources.values() {
+        if [OUTBOX, OPERATIONS].contains(&source.name.as_str()) {
+            return refused(format!(
+                "a source cannot be named `{}`: that is the name of what an application publishes itself",
+                source.name
+            ));
+        }
         if !names.insert(source.name.as_str()) {
             return refused(format!(
                 "there is already a source named `{}`: names of sources are unique over all applications",
@@ -186,8 +374,7 @@ fn check_references(topology: &Topology) -> Result<()> {
     for destination in live(topology) {
         application_exists(topology, destination.application, &destination.name)?;
         for id in &destination.sources {
-            let source = topology.sources.get(id);
-            if source.is_none_or(|source| source.application != destination.application) {
+            if topology.owner_of(*id) != Some(destination.application) {
                 return refused(format!(
                     "destination `{}` takes events of source {id}, which is not in its application",
                     destination.name
@@ -200,6 +387,9 @@ fn check_references(topology: &Topology) -> Result<()> {
                 destination.name, destination.policy
             ));
         }
+    }
+    for trigger_type in topology.trigger_types.values() {
+        application_exists(topology, trigger_type.application, &trigger_type.name)?;
     }
     for key in topology.keys.values() {
         match &key.scope {

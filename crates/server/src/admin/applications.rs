@@ -56,11 +56,8 @@ pub(super) async fn create_application(
 ) -> Result<(StatusCode, Json<wire::Application>), Fault> {
     check_name(&asked.name)?;
     let now = api.node.clock.now();
-    let application = Application {
-        id: ApplicationId::new(now, api.node.clock.entropy()),
-        name: asked.name,
-        created_at: now,
-    };
+    let id = ApplicationId::new(now, api.node.clock.entropy());
+    let application = Application::new(id, &asked.name, now);
     let answer = shown(&application);
     api.node
         .change_topology(&caller.name, vec![TopologyChange::PutApplication(application)])

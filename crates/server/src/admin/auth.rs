@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use hookfast_engine::id::{ApplicationId, DestinationId, KeyId, SourceId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    ApiKey, Application, DEFAULT_APPLICATION, Destination, Scope, Source, Topology, TopologyChange,
+    ApiKey, Application, DEFAULT_APPLICATION, Destination, OPERATIONS, OUTBOX, Scope, Source, Topology,
+    TopologyChange,
 };
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -197,8 +198,8 @@ impl Caller {
     /// Whether things of the source are there for this caller.
     #[must_use]
     pub fn sees_source(&self, source: SourceId) -> bool {
-        match self.topology.sources.get(&source) {
-            Some(source) => self.sees(source.application),
+        match self.topology.owner_of(source) {
+            Some(application) => self.sees(application),
             None => self.is_admin() && self.application.is_none(),
         }
     }
@@ -235,6 +236,15 @@ impl Caller {
             .or_else(|| self.topology.source_named(named))
             .filter(|source| self.sees(source.application))
             .ok_or_else(|| not_found("source", named))
+    }
+
+    /// The id of the source of that name or id; what an application publishes itself has one too.
+    pub(super) fn source_id(&self, named: &str) -> Result<SourceId, Fault> {
+        match named {
+            OUTBOX => self.one_application().map(SourceId::of_outbox),
+            OPERATIONS => self.one_application().map(SourceId::of_operations),
+            named => self.source(named).map(|source| source.id),
+        }
     }
 
     /// The destination of that name or id, as far as this caller may know of it.

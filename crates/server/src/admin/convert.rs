@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hookfast_engine::delivery as engine;
 use hookfast_engine::id::{DestinationId, SourceId};
-use hookfast_engine::topology::{self, DedupeKey, Topology};
+use hookfast_engine::topology::{self, DedupeKey, OPERATIONS, OUTBOX, Topology};
 use hookfast_store as store;
 
 use super::error::Fault;
@@ -44,14 +44,19 @@ same_variants! {
     wire::Origin = topology::Origin { File Api };
     wire::Verify = topology::Verify { Signature None };
     wire::OnInvalid = topology::OnInvalid { Refuse Accept };
-    wire::DestinationStatus = topology::DestinationStatus { Active Paused Unverified };
+    wire::DestinationStatus = topology::DestinationStatus { Active Failing Failed Paused Unverified };
+    wire::Signing = topology::Signing { Standard Nylas Both };
     wire::ReplayState = store::ReplayState { Running Done Cancelled };
 }
 
-/// The name of a source, or its id where it is deleted.
+/// The name of a source: that of what an application publishes itself too; its id where it is deleted.
 pub(super) fn source_name(topology: &Topology, id: SourceId) -> String {
-    let source = topology.sources.get(&id);
-    source.map_or_else(|| id.to_string(), |source| source.name.clone())
+    let own = || {
+        id.publisher()
+            .map(|_| if id.is_outbox() { OUTBOX } else { OPERATIONS })
+    };
+    let source = topology.sources.get(&id).map(|source| source.name.as_str());
+    source.or_else(own).map_or_else(|| id.to_string(), str::to_owned)
 }
 
 /// The name of a destination, or its id where it is deleted.

@@ -9,18 +9,19 @@ use std::time::Duration;
 use hookfast_engine::id::{ApplicationId, SourceId};
 use hookfast_engine::retry::Policy;
 use hookfast_engine::route::check_pattern;
-use hookfast_engine::topology::{Destination, DestinationKind, Topology};
-use hookfast_signature::{Scheme, Secret, StandardWebhooks};
+use hookfast_engine::topology::{Destination, DestinationKind, Signing, Topology};
+use hookfast_signature::Secret;
 
 use super::auth::{Caller, not_found};
 use super::error::{Code, Fault};
 use super::sources::check_name;
 use super::wire;
+use crate::deliver::resolve::Guard;
+use crate::deliver::sign;
 use crate::nearest::nearest;
 
-pub(super) const POLICY_DEFAULT: &str = "inbox";
-pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-pub(super) const CONCURRENCY_DEFAULT: u32 = 64;
+/// The time for an attempt to a destination of the outbox (SPEC O3).
+pub(super) const OUTBOX_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most secrets that sign at once.
 pub(super) const SECRETS_MOST: usize = 5;
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(15 * 60);
@@ -29,6 +30,11 @@ const RATES: RangeInclusive<u32> = 1..=1_000_000;
 const URL_BYTES: usize = 2_048;
 const TRIGGER_TYPES: usize = 200;
 const SOURCES: usize = 1_000;
+const DESCRIPTION_CHARACTERS: usize = 1_000;
+const ADDRESSES: usize = 20;
+/// The longest e-mail address (RFC 5321 section 4.5.3.1).
+const ADDRESS_BYTES: usize = 254;
+const SECRET_BYTES: RangeInclusive<usize> = 8..=256;
 
 /// Only an admin key may let a URL be private (SPEC O11).
 pub(super) fn check_allow_private(caller: &Caller, allow_private: bool) -> Result<(), Fault> {
@@ -45,7 +51,6 @@ pub(super) fn check_allow_private(caller: &Caller, allow_private: bool) -> Resul
 pub(super) fn kind(
     kind: Option<wire::DestinationKind>,
     url: Option<String>,
-    allow_private: bool,
 ) -> Result<DestinationKind, Fault> {
     match (kind, url) {
         (Some(wire::DestinationKind::Pull) | None, None) => Ok(DestinationKind::Pull),
@@ -54,10 +59,7 @@ pub(super) fn kind(
             "url",
             "a pull destination has none; leave it out, or make it a push destination",
         )),
-        (Some(wire::DestinationKind::Push) | None, Some(url)) => {
-            check_url(&url, allow_private)?;
-            Ok(DestinationKind::Push { url })
-        }
+        (Some(wire::DestinationKind::Push) | None, Some(url)) => Ok(DestinationKind::Push { url }),
     }
 }
 
@@ -72,24 +74,34 @@ pub(super) fn check_push(destination: &Destination) -> Result<(), Fault> {
     }
 }
 
-/// The sources that are named, each once.
+/// The policy of a destination that names none.
+pub(super) fn policy_default(destination: &Destination) -> &'static str {
+    match destination.signing {
+        _ if !destination.takes_published() => "inbox",
+        Signing::Nylas => "nylas",
+        Signing::Standard | Signing::Both => "standard",
+    }
+}
+
+/// The sources that are named, each once; without any, what the application publishes itself.
 pub(super) fn sources(
     caller: &Caller,
     named: &[String],
     application: ApplicationId,
 ) -> Result<Vec<SourceId>, Fault> {
+    if named.is_empty() {
+        return Ok(vec![SourceId::of_outbox(application)]);
+    }
     if named.len() > SOURCES {
         return Err(Fault::field("sources", format!("name at most {SOURCES}")));
     }
     let mut ids = Vec::new();
     for name in named {
         let found = caller
-            .source(name)
+            .source_id(name)
             .ok()
-            .filter(|source| source.application == application);
-        let id = found
-            .ok_or_else(|| Fault::field("sources", not_found("source", name).detail))?
-            .id;
+            .filter(|id| caller.topology.owner_of(*id) == Some(application));
+        let id = found.ok_or_else(|| Fault::field("sources", not_found("source", name).detail))?;
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -98,20 +110,30 @@ pub(super) fn sources(
 }
 
 /// A signing secret of the user's own.
-pub(super) fn check_secret(secret: String) -> Result<String, Fault> {
-    let scheme = Scheme::StandardWebhooks(StandardWebhooks::SPECIFICATION);
-    match scheme.check_secret(&Secret::new(secret.as_str())) {
+pub(super) fn check_secret(signing: Signing, secret: String) -> Result<String, Fault> {
+    let plain = secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if signing == Signing::Nylas && !(plain && SECRET_BYTES.contains(&secret.len())) {
+        let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
+        let reason = format!("expected from {least} to {most} visible ASCII characters without spaces");
+        return Err(Fault::field("secret", reason));
+    }
+    match sign::check_secret(signing, &Secret::new(secret.as_str())) {
         Ok(()) => Ok(secret),
         Err(error) => Err(Fault::field("secret", error)),
     }
 }
 
 /// Says what is wrong with a destination before it is made.
-pub(super) fn check(topology: &Topology, destination: &Destination) -> Result<(), Fault> {
+pub(super) fn check(guard: &Guard, topology: &Topology, destination: &Destination) -> Result<(), Fault> {
     check_name(&destination.name)?;
-    if let DestinationKind::Push { url } = &destination.kind {
-        check_url(url, destination.allow_private)?;
+    if destination.description.chars().count() > DESCRIPTION_CHARACTERS {
+        let reason = format!("it is longer than {DESCRIPTION_CHARACTERS} characters");
+        return Err(Fault::field("description", reason));
     }
+    if let DestinationKind::Push { url } = &destination.kind {
+        check_url(guard, url, destination.allow_private)?;
+    }
+    check_addresses(&destination.notification_email_addresses)?;
     check_trigger_types(&destination.trigger_types)?;
     check_policy(topology, &destination.policy)?;
     if !TIMEOUTS.contains(&destination.timeout) {
@@ -167,8 +189,39 @@ fn check_policy(topology: &Topology, name: &str) -> Result<(), Fault> {
     ))
 }
 
-/// Refuses URLs that could not be called, or that hold what does not belong into them.
-fn check_url(text: &str, allow_private: bool) -> Result<(), Fault> {
+fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
+    let refuse = |reason: String| Err(Fault::field("notification_email_addresses", reason));
+    if addresses.len() > ADDRESSES {
+        return refuse(format!("name at most {ADDRESSES}"));
+    }
+    for address in addresses {
+        if !is_address(address) {
+            let shown: String = address.chars().take(80).collect();
+            return refuse(format!(
+                "`{shown}` is not an e-mail address; write it plainly, such as ops@example.com"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a text can be an e-mail address. Whether anybody reads what is sent there, only they know.
+fn is_address(text: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"<>,;:\"()[]\\@".contains(&byte))
+    };
+    text.len() <= ADDRESS_BYTES
+        && text.split_once('@').is_some_and(|(local, domain)| {
+            plain(local) && plain(domain) && !domain.starts_with('.') && !domain.ends_with('.')
+        })
+}
+
+/// Refuses URLs that could not be called, or that hold what does not belong into them. The guard judges again when
+/// it is called: names resolve to other addresses later.
+fn check_url(guard: &Guard, text: &str, allow_private: bool) -> Result<(), Fault> {
     let refuse = |reason: &str| Err(Fault::field("url", reason));
     if text.len() > URL_BYTES {
         return refuse("it is longer than 2048 bytes");
@@ -186,64 +239,50 @@ fn check_url(text: &str, allow_private: bool) -> Result<(), Fault> {
     if url.port() == Some(0) {
         return refuse("port 0 cannot be called");
     }
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_private => {}
-        "http" => {
+    let local = |name: &str| name == "localhost" || name.ends_with(".localhost");
+    match url.host() {
+        Some(url::Host::Domain(name)) if !allow_private && local(name) => {
             return refuse(
-                "it is http; use https, or have an admin key set allow_private for a URL of your own",
+                "localhost is not public; have an admin key set allow_private for a URL of your own",
             );
         }
-        _ => return refuse("it is neither https nor http"),
+        Some(_) | None => {}
     }
-    match url.host() {
-        Some(url::Host::Ipv4(address)) if !allow_private && !is_public(address.into()) => {
-            refuse("its address is not public; have an admin key set allow_private for a URL of your own")
-        }
-        Some(url::Host::Ipv6(address)) if !allow_private && !is_public(address.into()) => {
-            refuse("its address is not public; have an admin key set allow_private for a URL of your own")
-        }
-        Some(url::Host::Domain(name))
-            if !allow_private && (name == "localhost" || name.ends_with(".localhost")) =>
-        {
-            refuse("localhost is not public; have an admin key set allow_private for a URL of your own")
-        }
-        Some(_) => Ok(()),
-        None => refuse("it has no host"),
-    }
-}
-
-/// A first look at addresses that stand in the URL itself; the guard at connect time is the one that counts.
-fn is_public(address: std::net::IpAddr) -> bool {
-    match address.to_canonical() {
-        std::net::IpAddr::V4(address) => {
-            let [one, two, ..] = address.octets();
-            let carrier_grade = one == 100 && (64..128).contains(&two);
-            !(address.is_loopback()
-                || address.is_private()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast()
-                || address.is_documentation()
-                || carrier_grade
-                || one == 0
-                || one >= 240)
-        }
-        std::net::IpAddr::V6(address) => {
-            let first = address.segments()[0];
-            !(address.is_loopback()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || (first & 0xfe00) == 0xfc00
-                || (first & 0xffc0) == 0xfe80)
-        }
+    match guard.check_url(text, allow_private) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(Fault::field("url", reason)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn guard() -> Guard {
+        Guard::new(Vec::new(), Vec::new()).with_blocked_hosts(vec!["ngrok.io".to_owned()])
+    }
+
+    #[test]
+    fn an_address_is_taken_where_somebody_could_read_what_is_sent_there() {
+        for good in ["ops@example.com", "a.b+c@sub.example.com", "x@localhost"] {
+            assert!(is_address(good), "{good}");
+        }
+        let long = format!("{}@example.com", "a".repeat(250));
+        for bad in [
+            "",
+            "ops",
+            "@example.com",
+            "ops@",
+            "a b@c.d",
+            "a@b@c",
+            "a@.b",
+            "<a@b.c>",
+            "a@b.c\n",
+            &long,
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn urls_that_must_not_be_called_are_refused_and_never_repeated() {
@@ -263,10 +302,11 @@ mod tests {
             "https://localhost/",
             "https://0x7f000001/",
             "https://example.com:0/",
+            "https://abc.ngrok.io/hook",
             "canary",
             "",
         ] {
-            let fault = check_url(url, false).unwrap_err();
+            let fault = check_url(&guard(), url, false).unwrap_err();
             assert!(!fault.detail.contains("canary"), "{url}: {}", fault.detail);
         }
         for url in [
@@ -274,7 +314,7 @@ mod tests {
             "https://93.184.216.34:8443/",
             "https://[2606:4700::1]/",
         ] {
-            check_url(url, false).unwrap();
+            check_url(&guard(), url, false).unwrap();
         }
     }
 
@@ -285,10 +325,10 @@ mod tests {
             "http://app.internal/",
             "https://10.0.0.1/",
         ] {
-            check_url(url, true).unwrap();
+            check_url(&guard(), url, true).unwrap();
         }
         for url in ["http://a:b@127.0.0.1/", "file:///etc/passwd", "http://"] {
-            assert!(check_url(url, true).is_err(), "{url}");
+            assert!(check_url(&guard(), url, true).is_err(), "{url}");
         }
     }
 }

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use hookfast_engine::delivery::DestinationNumber;
 use hookfast_engine::health::{Gate, Health};
 use hookfast_engine::id::DestinationId;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    Destination, DestinationKind, DestinationStatus, Origin, SealedSecret, TopologyChange,
+    Destination, DestinationKind, DestinationStatus, SealedSecret, Signing, TopologyChange,
 };
 use hookfast_signature::Secret;
 use hookfast_store::Stats;
@@ -25,6 +24,8 @@ use super::error::{Code, Fault};
 use super::read::{Body, OptionalBody, Query};
 use super::sources::{PageQuery, file_warning, page_of};
 use super::{Answer, Api, convert, guard, wire};
+use crate::deliver::sign;
+use crate::outbox::challenge;
 
 /// For how long a replaced secret still signs (SPEC O15).
 const OVERLAP: Duration = Duration::from_secs(86_400);
@@ -60,6 +61,7 @@ fn in_words(
         id: destination.id.to_string(),
         application: destination.application.to_string(),
         name: destination.name.clone(),
+        description: destination.description.clone(),
         kind,
         url,
         sources: sources
@@ -71,11 +73,16 @@ fn in_words(
         concurrency: destination.concurrency,
         rate_limit: destination.rate_limit,
         allow_private: destination.allow_private,
+        signing: destination.signing.into(),
+        compressed: destination.compressed,
+        verify: destination.verify,
+        notification_email_addresses: destination.notification_email_addresses.clone(),
         secrets: destination.secrets.iter().filter(valid).count(),
         status: destination.status.into(),
         status_reason: destination.status_reason.clone(),
         status_changed_at: wire::Time(destination.status_changed_at),
         breaker: breaker(health),
+        window: window(health, now),
         counts: convert::counts(stats, &caller.topology, destination.id),
         oldest_waiting_at: convert::oldest_waiting(stats, destination.id),
         origin: destination.origin.into(),
@@ -84,6 +91,11 @@ fn in_words(
         secret: None,
         warnings: Vec::new(),
     }
+}
+
+fn window(health: &Health, now: Timestamp) -> wire::Window {
+    let (good, bad) = health.window_counts(now);
+    wire::Window { good, bad }
 }
 
 fn breaker(health: &Health) -> wire::Breaker {
@@ -142,7 +154,8 @@ pub(super) async fn show_destination(
     shown(&api, &caller, destination).await.map(Json)
 }
 
-/// Makes a destination. Its signing secret is shown this once.
+/// Makes a destination. Its signing secret is shown this once. One that must answer a challenge and does not is
+/// kept as `unverified`, with the reason.
 #[utoipa::path(post, path = "/api/v1/destinations", tag = "destinations", request_body = wire::DestinationCreate,
     responses((status = 201, body = wire::Destination, description = "the destination, with its secret")))]
 pub(super) async fn create_destination(
@@ -150,49 +163,97 @@ pub(super) async fn create_destination(
     State(api): State<Arc<Api>>,
     Body(asked): Body<wire::DestinationCreate>,
 ) -> Result<(StatusCode, Json<wire::Destination>), Fault> {
-    let now = api.node.clock.now();
-    let application = caller.one_application()?;
-    rules::check_allow_private(&caller, asked.allow_private)?;
-    let id = DestinationId::new(now, api.node.clock.entropy());
-    let secret = match asked.secret {
-        Some(secret) => rules::check_secret(secret)?,
-        None => Secret::generate_symmetric(&api.node.clock.entropy_bytes())
-            .expose()
-            .to_owned(),
-    };
-    let destination = Destination {
-        id,
-        number: DestinationNumber(0),
-        application,
-        name: asked.name,
-        kind: rules::kind(asked.kind, asked.url, asked.allow_private)?,
-        sources: rules::sources(&caller, &asked.sources, application)?,
-        trigger_types: asked.trigger_types.unwrap_or_else(|| vec!["*".to_owned()]),
-        policy: asked.policy.unwrap_or_else(|| rules::POLICY_DEFAULT.to_owned()),
-        timeout: asked.timeout.map_or(rules::TIMEOUT_DEFAULT, |span| span.0),
-        concurrency: asked.concurrency.unwrap_or(rules::CONCURRENCY_DEFAULT),
-        rate_limit: asked.rate_limit,
-        allow_private: asked.allow_private,
-        secrets: vec![seal(&api, id, &secret, now)],
-        status: DestinationStatus::Active,
-        status_reason: None,
-        status_changed_at: now,
-        deleted_at: None,
-        origin: Origin::Api,
-        created_at: now,
-        updated_at: now,
-    };
-    rules::check(&caller.topology, &destination)?;
+    let (mut destination, secret) = new_destination(&api, &caller, asked)?;
+    rules::check(api.node.transport().guard(), &caller.topology, &destination)?;
+    if let Err(reason) = challenge(&api, &destination).await {
+        destination.status = DestinationStatus::Unverified;
+        destination.status_reason = Some(reason);
+    }
+    let now = destination.created_at;
     let change = TopologyChange::PutDestination(destination.clone());
     api.node.change_topology(&caller.name, vec![change]).await?;
     let mut answer = in_words(&caller, &destination, &Stats::default(), &Health::default(), now);
     answer.secret = Some(secret);
-    if destination.sources.is_empty() {
-        answer
-            .warnings
-            .push("it names no source, so nothing comes to it".to_owned());
-    }
+    answer.warnings = unverified_warning(&destination);
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// The destination that is asked for, with its secret in the clear.
+pub(super) fn new_destination(
+    api: &Api,
+    caller: &Caller,
+    asked: wire::DestinationCreate,
+) -> Result<(Destination, String), Fault> {
+    let now = api.node.clock.now();
+    let application = caller.one_application()?;
+    rules::check_allow_private(caller, asked.allow_private)?;
+    let id = DestinationId::new(now, api.node.clock.entropy());
+    let signing = asked.signing.unwrap_or_default().into();
+    let secret = match asked.secret {
+        Some(secret) => rules::check_secret(signing, secret)?,
+        None => sign::new_secret(signing, api.node.clock).expose().to_owned(),
+    };
+    let kind = rules::kind(asked.kind, asked.url)?;
+    let mut new = Destination::new(id, application, &asked.name, kind, now);
+    new.description = asked.description.unwrap_or_default();
+    new.sources = rules::sources(caller, &asked.sources, application)?;
+    new.signing = signing;
+    new.compressed = asked.compressed;
+    new.allow_private = asked.allow_private;
+    new.rate_limit = asked.rate_limit;
+    new.notification_email_addresses = asked.notification_email_addresses;
+    new.secrets = vec![seal(api, id, &secret, now)];
+    if let Some(trigger_types) = asked.trigger_types {
+        new.trigger_types = trigger_types;
+    }
+    if let Some(concurrency) = asked.concurrency {
+        new.concurrency = concurrency;
+    }
+    new.policy = asked
+        .policy
+        .unwrap_or_else(|| rules::policy_default(&new).to_owned());
+    let timeout_default = if new.takes_published() {
+        rules::OUTBOX_TIMEOUT
+    } else {
+        new.timeout
+    };
+    new.timeout = asked.timeout.map_or(timeout_default, |span| span.0);
+    new.verify = asked.verify.unwrap_or_else(|| new.takes_published()) && url_of(&new).is_some();
+    Ok((new, secret))
+}
+
+fn url_of(destination: &Destination) -> Option<&str> {
+    match &destination.kind {
+        DestinationKind::Push { url } => Some(url),
+        DestinationKind::Pull => None,
+    }
+}
+
+/// Has the destination's URL answer a challenge, where it must (SPEC O8).
+pub(super) async fn challenge(api: &Api, destination: &Destination) -> Result<(), String> {
+    let Some(url) = url_of(destination).filter(|_| destination.verify) else {
+        return Ok(());
+    };
+    let (transport, clock) = (api.node.transport(), api.node.clock);
+    challenge::ask(
+        transport,
+        clock,
+        url,
+        destination.allow_private,
+        destination.signing,
+    )
+    .await
+}
+
+fn unverified_warning(destination: &Destination) -> Vec<String> {
+    let reason = destination.status_reason.as_deref();
+    let unverified = destination.status == DestinationStatus::Unverified;
+    let warning = reason.filter(|_| unverified).map(|reason| {
+        format!(
+            "its URL did not answer the challenge ({reason}), so nothing is delivered; mend it and reactivate it"
+        )
+    });
+    warning.into_iter().collect()
 }
 
 /// Changes a destination.
@@ -205,18 +266,57 @@ pub(super) async fn update_destination(
     Path(named): Path<String>,
     Body(asked): Body<wire::DestinationUpdate>,
 ) -> Answer<wire::Destination> {
+    let verdict = challenge_anew(&api, &caller, &named, &asked).await?;
     let (caller, _turn) = caller.turn(&api).await;
     let mut destination = caller.destination(&named)?.clone();
-    apply(&caller, &mut destination, asked)?;
-    rules::check(&caller.topology, &destination)?;
-    put(&api, &caller, destination).await
+    let secret = apply(&api, &caller, &mut destination, asked)?;
+    rules::check(api.node.transport().guard(), &caller.topology, &destination)?;
+    if let Some(verdict) = verdict {
+        verified(&mut destination, verdict, api.node.clock.now());
+    }
+    let Json(mut answer) = put(&api, &caller, destination).await?;
+    answer.secret = secret;
+    Ok(Json(answer))
 }
 
+/// Where a change asks for another URL, or for a challenge where none was, what came of it. Asked before the turn is
+/// taken: nobody else waits for a slow URL.
+async fn challenge_anew(
+    api: &Api,
+    caller: &Caller,
+    named: &str,
+    asked: &wire::DestinationUpdate,
+) -> Result<Option<Result<(), String>>, Fault> {
+    let before = caller.destination(named)?;
+    let mut after = before.clone();
+    apply(api, caller, &mut after, asked.clone())?;
+    rules::check(api.node.transport().guard(), &caller.topology, &after)?;
+    let anew = after.verify && (url_of(&after) != url_of(before) || !before.verify);
+    if !anew {
+        return Ok(None);
+    }
+    Ok(Some(challenge(api, &after).await))
+}
+
+/// What a challenge that a change led to makes of the status. A pause stays a pause where the URL is good.
+fn verified(destination: &mut Destination, verdict: Result<(), String>, now: Timestamp) {
+    let (status, reason) = match verdict {
+        Ok(()) if destination.status == DestinationStatus::Unverified => (DestinationStatus::Active, None),
+        Ok(()) => return,
+        Err(reason) => (DestinationStatus::Unverified, Some(reason)),
+    };
+    destination.status = status;
+    destination.status_reason = reason;
+    destination.status_changed_at = now;
+}
+
+/// Applies what is asked; a new secret in the clear, where the new signing needs one.
 fn apply(
+    api: &Api,
     caller: &Caller,
     destination: &mut Destination,
     asked: wire::DestinationUpdate,
-) -> Result<(), Fault> {
+) -> Result<Option<String>, Fault> {
     if let Some(allow_private) = asked.allow_private {
         rules::check_allow_private(caller, allow_private)?;
         destination.allow_private = allow_private;
@@ -248,7 +348,39 @@ fn apply(
     if let Some(rate_limit) = asked.rate_limit {
         destination.rate_limit = rate_limit;
     }
-    Ok(())
+    if let Some(description) = asked.description {
+        destination.description = description;
+    }
+    if let Some(compressed) = asked.compressed {
+        destination.compressed = compressed;
+    }
+    if let Some(verify) = asked.verify {
+        destination.verify = verify && url_of(destination).is_some();
+    }
+    if let Some(addresses) = asked.notification_email_addresses {
+        destination.notification_email_addresses = addresses;
+    }
+    Ok(asked
+        .signing
+        .and_then(|signing| sign_otherwise(api, destination, signing.into())))
+}
+
+/// Changes how a destination signs. Where its secret does not fit, it gets a new one, given in the clear.
+fn sign_otherwise(api: &Api, destination: &mut Destination, signing: Signing) -> Option<String> {
+    destination.signing = signing;
+    let newest = destination.secrets.first();
+    let opened = newest.and_then(|sealed| {
+        let owner = destination.id.as_u128();
+        let opened = api.node.vault.open_sealed(owner, &sealed.sealed)?;
+        String::from_utf8(opened).ok().map(Secret::new)
+    });
+    if opened.is_some_and(|secret| sign::check_secret(signing, &secret).is_ok()) {
+        return None;
+    }
+    let now = api.node.clock.now();
+    let secret = sign::new_secret(signing, api.node.clock).expose().to_owned();
+    destination.secrets = vec![seal(api, destination.id, &secret, now)];
+    Some(secret)
 }
 
 /// Stores a changed destination and shows it.
@@ -262,6 +394,7 @@ async fn put(api: &Api, caller: &Caller, mut destination: Destination) -> Answer
     };
     let mut answer = shown(api, &now, &destination).await?;
     answer.warnings = file_warning(destination.origin, "destination", &destination.name);
+    answer.warnings.extend(unverified_warning(&destination));
     Ok(Json(answer))
 }
 
@@ -318,15 +451,16 @@ pub(super) async fn resume_destination(
     OptionalBody(asked): OptionalBody<wire::Resume>,
 ) -> Answer<wire::Destination> {
     let destination = caller.destination(&named)?;
-    if destination.status == DestinationStatus::Unverified {
-        let name = &destination.name;
-        let detail = format!("destination `{name}` is unverified, not paused; reactivate it");
+    if let status @ (DestinationStatus::Unverified | DestinationStatus::Failed) = destination.status {
+        let (name, status) = (&destination.name, status.name());
+        let detail = format!("destination `{name}` is {status}, not paused; reactivate it");
         return Err(Fault::new(Code::Conflict, detail));
     }
     open(&api, caller, &named, asked).await
 }
 
-/// Lets a destination take deliveries again, whatever stopped it.
+/// Lets a destination take deliveries again, whatever stopped it, once its URL answers the challenge where it must.
+/// What was held is delivered, or given up where `discard` is set.
 #[utoipa::path(post, path = "/api/v1/destinations/{destination}/reactivate", tag = "destinations", params(("destination" = String, Path, description = "its name or id")),
     request_body = wire::Resume,
     responses((status = 200, body = wire::Destination, description = "the destination")))]
@@ -340,6 +474,12 @@ pub(super) async fn reactivate_destination(
 }
 
 async fn open(api: &Api, caller: Caller, named: &str, asked: wire::Resume) -> Answer<wire::Destination> {
+    let destination = caller.destination(named)?;
+    if let Err(reason) = challenge(api, destination).await {
+        let name = &destination.name;
+        let detail = format!("destination `{name}` stays as it is: {reason}");
+        return Err(Fault::new(Code::ChallengeFailed, detail));
+    }
     if asked.discard {
         let id = caller.destination(named)?.id;
         let by = format!("key {}", caller.name);
@@ -384,7 +524,15 @@ pub(super) async fn rotate_destination_secret(
     let (caller, _turn) = caller.turn(&api).await;
     let now = api.node.clock.now();
     let mut destination = caller.destination(&named)?.clone();
-    let secret = Secret::generate_symmetric(&api.node.clock.entropy_bytes())
+    let secret = renew_secret(&api, &mut destination, now);
+    let Json(mut answer) = put(&api, &caller, destination).await?;
+    answer.secret = Some(secret);
+    Ok(Json(answer))
+}
+
+/// Gives a destination a new secret; the old ones stay valid beside it for a while.
+pub(super) fn renew_secret(api: &Api, destination: &mut Destination, now: Timestamp) -> String {
+    let secret = sign::new_secret(destination.signing, api.node.clock)
         .expose()
         .to_owned();
     let end = now.plus(OVERLAP);
@@ -396,12 +544,10 @@ pub(super) async fn rotate_destination_secret(
     }
     destination
         .secrets
-        .insert(0, seal(&api, destination.id, &secret, now));
+        .insert(0, seal(api, destination.id, &secret, now));
     // However often it is rotated, headers stay short.
     destination.secrets.truncate(rules::SECRETS_MOST);
-    let Json(mut answer) = put(&api, &caller, destination).await?;
-    answer.secret = Some(secret);
-    Ok(Json(answer))
+    secret
 }
 
 fn seal(api: &Api, owner: DestinationId, secret: &str, now: Timestamp) -> SealedSecret {

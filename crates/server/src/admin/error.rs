@@ -62,6 +62,7 @@ codes! {
     WrongMethod = "wrong-method", METHOD_NOT_ALLOWED, "this path does not take the method";
     TooSlow = "too-slow", REQUEST_TIMEOUT, "the body arrived too slowly";
     Conflict = "conflict", CONFLICT, "the change contradicts what is set up";
+    ChallengeFailed = "challenge-failed", CONFLICT, "the destination's URL does not answer the challenge";
     RequestTooLarge = "request-too-large", PAYLOAD_TOO_LARGE, "the body is larger than the API takes";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "the body is not of a type that this takes";
     HostNotAllowed = "host-not-allowed", MISDIRECTED_REQUEST, "this listener does not answer to that host name";

@@ -88,10 +88,7 @@ pub(super) async fn list_events(
     let page = page(query.limit, query.cursor)?;
     let filter = EventFilter {
         application: caller.application,
-        source: query
-            .source
-            .map(|named| caller.source(&named).map(|source| source.id))
-            .transpose()?,
+        source: query.source.map(|named| caller.source_id(&named)).transpose()?,
         event_type: query.r#type,
         provider_id: query.provider_id,
         from: query.from.map(|time| time.0),

@@ -11,7 +11,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use hookfast_engine::id::SourceId;
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{DedupeKey, Origin, SealedSecret, Source, TopologyChange, Verify};
+use hookfast_engine::topology::{
+    DedupeKey, OPERATIONS, OUTBOX, Origin, SealedSecret, Source, TopologyChange, Verify,
+};
 use hookfast_signature::{PROVIDERS, Secret};
 use hookfast_store::Stats;
 use http::StatusCode;
@@ -389,6 +391,13 @@ fn seal(api: &Api, owner: SourceId, secrets: &[String], now: Timestamp) -> Vec<S
 /// Says what is wrong with a source before it is made.
 fn check(source: &Source, secrets: &[String]) -> Result<(), Fault> {
     check_name(&source.name)?;
+    if [OUTBOX, OPERATIONS].contains(&source.name.as_str()) {
+        let reason = format!(
+            "`{}` is the name of what an application publishes itself; take another",
+            source.name
+        );
+        return Err(Fault::field("name", reason));
+    }
     check_provider(&source.provider)?;
     let within = |field: &str, value: Duration, least: Duration, most: Duration| {
         if (least..=most).contains(&value) {

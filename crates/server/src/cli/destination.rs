@@ -156,6 +156,42 @@ struct Settings {
     /// Lets the URL be private and clear text: it is mine and local.
     #[arg(long)]
     allow_private: bool,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// How published events are signed, and so what form they go out in.
+    #[arg(long, value_enum)]
+    signing: Option<Signing>,
+    /// Sends published events compressed by gzip.
+    #[arg(long)]
+    compressed: bool,
+    /// Whether its URL must answer a challenge before it takes deliveries.
+    #[arg(long, value_name = "true|false")]
+    verify: Option<bool>,
+    /// Who is told by e-mail when it is failing, failed, or back; may be given several times.
+    #[arg(long, value_name = "ADDRESS")]
+    notify: Vec<String>,
+}
+
+/// How published events are signed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Signing {
+    /// By Standard Webhooks.
+    Standard,
+    /// As Nylas signs.
+    Nylas,
+    /// Both.
+    Both,
+}
+
+impl From<Signing> for wire::Signing {
+    fn from(signing: Signing) -> Self {
+        match signing {
+            Signing::Standard => Self::Standard,
+            Signing::Nylas => Self::Nylas,
+            Signing::Both => Self::Both,
+        }
+    }
 }
 
 impl Settings {
@@ -248,6 +284,11 @@ impl Create {
             concurrency: self.settings.concurrency,
             rate_limit: self.rate_limit,
             allow_private: self.settings.allow_private,
+            description: self.settings.description,
+            signing: self.settings.signing.map(Into::into),
+            compressed: self.settings.compressed,
+            verify: self.settings.verify,
+            notification_email_addresses: self.settings.notify,
             secret: self.secret.as_deref().map(secret).transpose()?,
         })
     }
@@ -270,6 +311,11 @@ impl Update {
             concurrency: self.settings.concurrency,
             rate_limit: self.rate_limit.map(|given| given.0),
             allow_private,
+            description: self.settings.description,
+            signing: self.settings.signing.map(Into::into),
+            compressed: self.settings.compressed.then_some(true),
+            verify: self.settings.verify,
+            notification_email_addresses: (!self.settings.notify.is_empty()).then_some(self.settings.notify),
         }
     }
 }
@@ -299,6 +345,9 @@ fn list(connection: &Connection, listing: &Listing) -> anyhow::Result<()> {
             let now = table.now();
             let status = match each.status {
                 wire::DestinationStatus::Active => cell("active").fg(comfy_table::Color::Green),
+                wire::DestinationStatus::Failing | wire::DestinationStatus::Failed => {
+                    cell(word(&each.status)).fg(comfy_table::Color::Red)
+                }
                 wire::DestinationStatus::Paused | wire::DestinationStatus::Unverified => {
                     cell(word(&each.status)).fg(comfy_table::Color::Magenta)
                 }

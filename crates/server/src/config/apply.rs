@@ -3,12 +3,10 @@
 //! Owns the comparison: what the file declares is set, what the API made stays, and where nothing differs
 //! nothing changes. Must not make the changes, nor know files.
 
-use hookfast_engine::delivery::DestinationNumber;
 use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    DEFAULT_APPLICATION, Destination, DestinationStatus, Origin, SealedSecret, Source, Topology,
-    TopologyChange,
+    DEFAULT_APPLICATION, Destination, OUTBOX, Origin, SealedSecret, Signing, Source, Topology, TopologyChange,
 };
 use hookfast_signature::Secret;
 
@@ -18,6 +16,7 @@ use std::time::Duration;
 use super::declare::Stored;
 use super::{Declared, DeclaredDestination, DeclaredSource};
 use crate::clock::Clock;
+use crate::deliver::sign;
 use crate::vault::Vault;
 
 /// How long a signing secret that was replaced is still signed with (SPEC O15).
@@ -143,6 +142,9 @@ impl Applying<'_> {
         let id = found.map_or_else(new, |found| found.id);
         let there = found.map_or(&[][..], |found| &found.secrets);
         let sources = declared.sources.iter().map(|name| {
+            if name == OUTBOX {
+                return Ok(SourceId::of_outbox(self.application));
+            }
             ids.get(name.as_str())
                 .copied()
                 .ok_or_else(|| ApplyError::NoSource {
@@ -150,11 +152,12 @@ impl Applying<'_> {
                     source_name: name.clone(),
                 })
         });
+        let found_or_new = found.cloned().unwrap_or_else(|| {
+            let kind = declared.kind.clone();
+            Destination::new(id, self.application, &declared.name, kind, self.now)
+        });
         let mut destination = Destination {
-            id,
-            number: found.map_or(DestinationNumber(0), |found| found.number),
-            application: self.application,
-            name: declared.name.clone(),
+            description: declared.description.clone(),
             kind: declared.kind.clone(),
             sources: sources.collect::<Result<_, _>>()?,
             trigger_types: declared.trigger_types.clone(),
@@ -163,14 +166,12 @@ impl Applying<'_> {
             concurrency: declared.concurrency,
             rate_limit: declared.rate_limit,
             allow_private: declared.allow_private,
-            secrets: self.signing_secrets(id.as_u128(), declared.secret.as_ref(), there),
-            status: found.map_or(DestinationStatus::Active, |found| found.status),
-            status_reason: found.and_then(|found| found.status_reason.clone()),
-            status_changed_at: found.map_or(self.now, |found| found.status_changed_at),
-            deleted_at: None,
+            secrets: self.signing_secrets(id.as_u128(), declared.signing, declared.secret.as_ref(), there),
+            signing: declared.signing,
+            compressed: declared.compressed,
+            notification_email_addresses: declared.notification_email_addresses.clone(),
             origin: Origin::File,
-            created_at: found.map_or(self.now, |found| found.created_at),
-            updated_at: found.map_or(self.now, |found| found.updated_at),
+            ..found_or_new
         };
         if found == Some(&destination) {
             return Ok(None);
@@ -199,15 +200,18 @@ impl Applying<'_> {
     fn signing_secrets(
         &self,
         owner: u128,
+        signing: Signing,
         declared: Option<&Secret>,
         there: &[SealedSecret],
     ) -> Vec<SealedSecret> {
         let Some(secret) = declared else {
-            if !there.is_empty() {
+            if there
+                .first()
+                .is_some_and(|newest| self.fits(owner, newest, signing))
+            {
                 return there.to_vec();
             }
-            let made = Secret::generate_symmetric(&self.clock.entropy_bytes());
-            return vec![self.seal(owner, &made)];
+            return vec![self.seal(owner, &sign::new_secret(signing, self.clock))];
         };
         let newest = there.first().filter(|newest| newest.expires_at.is_none());
         if newest.is_some_and(|newest| self.opens_to(owner, newest, secret)) {
@@ -231,6 +235,13 @@ impl Applying<'_> {
             created_at: self.now,
             expires_at: None,
         }
+    }
+
+    /// Whether a stored secret can sign so.
+    fn fits(&self, owner: u128, sealed: &SealedSecret, signing: Signing) -> bool {
+        let opened = self.vault.open_sealed(owner, &sealed.sealed);
+        let text = opened.and_then(|opened| String::from_utf8(opened).ok());
+        text.is_some_and(|text| sign::check_secret(signing, &Secret::new(text)).is_ok())
     }
 
     fn opens_to(&self, owner: u128, sealed: &SealedSecret, secret: &Secret) -> bool {

@@ -1,6 +1,7 @@
 //! What the file declares, set once and set again.
 
-use hookfast_engine::topology::{Application, DestinationKind};
+use hookfast_engine::topology::{Application, DestinationKind, DestinationStatus};
+use hookfast_store::rules;
 use proptest::prelude::*;
 
 use super::*;
@@ -43,35 +44,23 @@ fn vault() -> Vault {
 }
 
 fn empty() -> Topology {
-    let application = Application {
-        id: ApplicationId::from_u128(1),
-        name: DEFAULT_APPLICATION.to_owned(),
-        created_at: Timestamp::EPOCH,
-    };
+    let application = Application::new(
+        ApplicationId::new(Timestamp::EPOCH, 1),
+        DEFAULT_APPLICATION,
+        Timestamp::EPOCH,
+    );
     Topology {
         applications: [(application.id, application)].into(),
         ..Topology::default()
     }
 }
 
-/// The topology after the changes, as a store makes them.
-fn applied(mut topology: Topology, changes: Vec<TopologyChange>) -> Topology {
-    for change in changes {
-        match change {
-            TopologyChange::PutSource(source) => drop(topology.sources.insert(source.id, source)),
-            TopologyChange::PutDestination(mut destination) => {
-                let next = u32::try_from(topology.destinations.len()).unwrap() + 1;
-                let there = topology.destinations.get(&destination.id);
-                destination.number = there.map_or(DestinationNumber(next), |there| there.number);
-                topology.destinations.insert(destination.id, destination);
-            }
-            TopologyChange::PutPolicy(policy) => drop(topology.policies.insert(policy.name.clone(), policy)),
-            other @ (TopologyChange::PutApplication(_)
-            | TopologyChange::DeleteSource(_)
-            | TopologyChange::PutKey(_)) => panic!("{other:?}"),
-        }
-    }
-    topology
+/// The topology after the changes, as every store makes them.
+fn applied(topology: Topology, changes: Vec<TopologyChange>) -> Topology {
+    let next = u32::try_from(topology.destinations.len()).unwrap() + 1;
+    rules::change_topology(&topology, next, Timestamp::EPOCH, &changes)
+        .unwrap()
+        .topology
 }
 
 fn apply(topology: Topology, text: &str) -> Topology {
@@ -87,7 +76,7 @@ fn secrets(owner: u128, sealed: &[SealedSecret]) -> Vec<String> {
 
 fn app(topology: &Topology) -> &Destination {
     topology
-        .destination_named(ApplicationId::from_u128(1), "app")
+        .destination_named(ApplicationId::new(Timestamp::EPOCH, 1), "app")
         .unwrap()
 }
 

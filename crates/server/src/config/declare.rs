@@ -11,18 +11,21 @@ use hookfast_engine::retry::{CodeSet, Policy, Schedule};
 use hookfast_engine::route::check_pattern;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    DedupeKey, DestinationKind, OnInvalid, Origin, SealedSecret, Source, Verify,
+    DedupeKey, DestinationKind, OUTBOX, OnInvalid, Origin, SealedSecret, Signing, Source, Verify,
 };
-use hookfast_signature::{Scheme, Secret, StandardWebhooks};
+use hookfast_signature::Secret;
 
 use super::section::Section;
 use super::sections::bounds;
 use super::text;
+use crate::deliver::sign;
 use crate::ingest::scheme::{self, GENERIC};
 use crate::nearest::nearest;
 
 const DEDUPE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For what applications publish (SPEC O3).
+const OUTBOX_TIMEOUT: Duration = Duration::from_secs(10);
 const CONCURRENCY: u32 = 64;
 const MAX_CONCURRENCY: u32 = 1000;
 const MAX_RATE: u32 = 1_000_000;
@@ -93,6 +96,14 @@ pub struct DeclaredDestination {
     pub rate_limit: Option<u32>,
     /// Whether its URL may be private and clear text.
     pub allow_private: bool,
+    /// What it is for.
+    pub description: String,
+    /// How published events are signed.
+    pub signing: Signing,
+    /// Whether published events go out compressed.
+    pub compressed: bool,
+    /// Who is told when it is failing, failed, or back.
+    pub notification_email_addresses: Vec<String>,
     /// The secret its deliveries are signed with; where the file says none, one is made.
     pub secret: Option<Secret>,
 }
@@ -372,14 +383,18 @@ fn destination(section: Section<'_>, known: &Known) -> Option<DeclaredDestinatio
     let allow_private = section.boolean("allow_private").unwrap_or(false);
     let url = section.parsed("url", |url| check_url(url, allow_private));
     let kind = kind(&section, pull, url);
-    let sources = section.texts("sources").unwrap_or_default();
-    for source in sources.iter().filter(|source| !known.sources.contains(*source)) {
+    let sources = section
+        .texts("sources")
+        .unwrap_or_else(|| vec![OUTBOX.to_owned()]);
+    let outbox = sources.iter().any(|source| source == OUTBOX);
+    let unknown = |source: &&String| *source != OUTBOX && !known.sources.contains(*source);
+    for source in sources.iter().filter(unknown) {
         section.mistake("sources", not_declared("[[source]]", source, &known.sources));
     }
-    if !section.is_set("sources") || (sources.is_empty() && section.texts("sources").is_some()) {
+    if sources.is_empty() {
         section.mistake(
             "sources",
-            "names no source, so nothing would ever come: write sources = [\"…\"]",
+            "names no source, so nothing would ever come: leave it out to take what the application publishes",
         );
     }
     let trigger_types = section.parsed_list("trigger_types", |pattern| {
@@ -391,7 +406,23 @@ fn destination(section: Section<'_>, known: &Known) -> Option<DeclaredDestinatio
             "names no type, so nothing would ever come: leave it out to take all",
         );
     }
-    let policy = section.text("policy").unwrap_or_else(|| "inbox".to_owned());
+    let signing = section.word(
+        "signing",
+        &[
+            ("standard", Signing::Standard),
+            ("nylas", Signing::Nylas),
+            ("both", Signing::Both),
+        ],
+    );
+    let signing = signing.unwrap_or_default();
+    let policy = section.text("policy").unwrap_or_else(|| {
+        let named = match signing {
+            _ if !outbox => "inbox",
+            Signing::Nylas => "nylas",
+            Signing::Standard | Signing::Both => "standard",
+        };
+        named.to_owned()
+    });
     if Policy::built_in(&policy).is_none() && !known.policies.contains(&policy) {
         let policies = known
             .policies
@@ -405,10 +436,13 @@ fn destination(section: Section<'_>, known: &Known) -> Option<DeclaredDestinatio
     let rate_limit = section.integer("rate_limit", 1..=MAX_RATE);
     let secret = section.secret("secret");
     if let Some(secret) = &secret
-        && let Err(error) = Scheme::StandardWebhooks(StandardWebhooks::SPECIFICATION).check_secret(secret)
+        && let Err(error) = sign::check_secret(signing, secret)
     {
         section.mistake("secret", error.to_string());
     }
+    let description = section.text("description");
+    let compressed = section.boolean("compressed");
+    let addresses = section.texts("notification_email_addresses");
     section.finish();
     Some(DeclaredDestination {
         name: name.unwrap_or_default(),
@@ -416,10 +450,14 @@ fn destination(section: Section<'_>, known: &Known) -> Option<DeclaredDestinatio
         sources,
         trigger_types: trigger_types.unwrap_or_else(|| vec!["*".to_owned()]),
         policy,
-        timeout: timeout.unwrap_or(TIMEOUT),
+        timeout: timeout.unwrap_or(if outbox { OUTBOX_TIMEOUT } else { TIMEOUT }),
         concurrency: concurrency.unwrap_or(CONCURRENCY),
         rate_limit,
         allow_private,
+        description: description.unwrap_or_default(),
+        signing,
+        compressed: compressed.unwrap_or(false),
+        notification_email_addresses: addresses.unwrap_or_default(),
         secret,
     })
 }
@@ -511,6 +549,7 @@ fn policy(name: &str, section: Section<'_>) -> Option<Policy> {
     let jitter_percent = section.integer("jitter_percent", 0..=100);
     let retry_after_longest = section.duration("retry_after_longest", Duration::ZERO..=*bounds::DELAY.end());
     let breaker = section.boolean("breaker");
+    let health_windows = section.boolean("health_windows");
     section.finish();
     Some(Policy {
         name: name.to_owned(),
@@ -521,6 +560,7 @@ fn policy(name: &str, section: Section<'_>) -> Option<Policy> {
         retry_after_longest: retry_after_longest.unwrap_or(base.retry_after_longest),
         retry_after_span: base.retry_after_span,
         breaker: breaker.unwrap_or(base.breaker),
+        health_windows: health_windows.unwrap_or(base.health_windows),
     })
 }
 

@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hookfast_engine::topology::Catalogue;
 use hookfast_store::{QuarantineBounds, Retention};
 use ipnet::IpNet;
 
 use super::section::Section;
 use super::{KeySource, LogFormat};
 use crate::ingest::body::largest;
-use crate::settings::{DeliveryLimits, IngestLimits, Settings, TlsFiles};
+use crate::settings::{DeliveryLimits, IngestLimits, OutboxSettings, Settings, TlsFiles};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -62,7 +63,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Read> {
     let delivery = delivery(root.table("delivery"), server.as_ref());
     let retention = retention(root.table("retention"));
     let quarantine = quarantine(root.table("quarantine"));
-    let allowed_networks = outbox(root.table("outbox"));
+    let outbox = outbox(root.table("outbox"));
     root.not_yet("smtp", NO_MAIL);
     root.not_yet("trigger", NO_OUTBOX);
     let server = server?;
@@ -80,7 +81,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Read> {
             quarantine: quarantine?,
             retention: retention?,
             grace: server.grace,
-            allowed_networks: allowed_networks?,
+            outbox: outbox?,
         },
         encryption_key: server.encryption_key,
         log: server.log,
@@ -256,13 +257,38 @@ fn quarantine(section: Section<'_>) -> Option<QuarantineBounds> {
     })
 }
 
-fn outbox(section: Section<'_>) -> Option<Vec<IpNet>> {
+fn outbox(section: Section<'_>) -> Option<OutboxSettings> {
     let allowed_networks = section.parsed_list("allowed_networks", network);
-    for key in ["allow_http", "preset", "open"] {
-        section.not_yet(key, NO_OUTBOX);
-    }
+    let allow_http = section.boolean("allow_http");
+    let blocked_hosts = section.parsed_list("blocked_hosts", host_name);
+    let preset = section.parsed("preset", preset);
+    let open = section.boolean("open");
     section.finish();
-    allowed_networks
+    Some(OutboxSettings {
+        allowed_networks: allowed_networks?,
+        allow_http: allow_http?,
+        blocked_hosts: blocked_hosts?,
+        catalogue: Catalogue { preset, open: open? },
+    })
+}
+
+/// A host, which stands for itself and every host below it.
+fn host_name(text: &str) -> Result<String, String> {
+    match url::Host::parse(text) {
+        Ok(host) => Ok(host.to_string()),
+        Err(_) => Err(format!("`{text}` is not a host: write a name, such as ngrok.io")),
+    }
+}
+
+/// The name of a catalogue that comes with Hookfast.
+fn preset(text: &str) -> Result<String, String> {
+    if text == "nylas" {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "there is no catalogue `{text}`: write nylas, or leave it empty"
+        ))
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -102,7 +102,18 @@ impl Attempter {
             Some(settled) => {
                 self.measure(delivery, destination, &settled);
                 match settled {
-                    Settled::Moved { verdict, gate, .. } => (Some(gate), due_at(verdict)),
+                    Settled::Moved {
+                        verdict,
+                        gate,
+                        status,
+                        ..
+                    } => {
+                        if status.is_some() {
+                            self.node.refresh();
+                            self.node.status_changed.notify_one();
+                        }
+                        (Some(gate), due_at(verdict))
+                    }
                     Settled::Stale => (None, None),
                 }
             }

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use url::{Host, Position, Url};
 
 pub use super::address::{Permissions, judge};
+use crate::settings::OutboxSettings;
 
 /// Resolves a host name and a port to addresses.
 pub type Lookup = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
@@ -143,6 +144,7 @@ pub struct Guard {
     allowed_networks: Vec<IpNet>,
     own_listeners: Vec<SocketAddr>,
     blocked_hosts: Vec<String>,
+    allow_http: bool,
     lookup: Lookup,
 }
 
@@ -158,6 +160,14 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
+    /// A guard as the settings say, which never lets the listeners of this process through, as bound.
+    #[must_use]
+    pub fn of_settings(settings: &OutboxSettings, own_listeners: Vec<SocketAddr>) -> Self {
+        Self::new(settings.allowed_networks.clone(), own_listeners)
+            .with_blocked_hosts(settings.blocked_hosts.clone())
+            .with_http(settings.allow_http)
+    }
+
     /// A guard that also lets `allowed_networks` through, and never the listeners of this process, as bound.
     #[must_use]
     pub fn new(allowed_networks: Vec<IpNet>, own_listeners: Vec<SocketAddr>) -> Self {
@@ -165,6 +175,7 @@ impl Guard {
             allowed_networks,
             own_listeners,
             blocked_hosts: Vec::new(),
+            allow_http: false,
             lookup: Arc::new(|host, port| Box::pin(system_lookup(host, port))),
         }
     }
@@ -173,6 +184,13 @@ impl Guard {
     #[must_use]
     pub fn with_blocked_hosts(mut self, hosts: Vec<String>) -> Self {
         self.blocked_hosts = hosts;
+        self
+    }
+
+    /// Whether public addresses may be called without TLS.
+    #[must_use]
+    pub fn with_http(mut self, allow_http: bool) -> Self {
+        self.allow_http = allow_http;
         self
     }
 
@@ -195,7 +213,7 @@ impl Guard {
             "http" => true,
             other => return Err(BlockedReason::Scheme(other.to_owned())),
         };
-        if clear_text && !allow_private && self.allowed_networks.is_empty() {
+        if clear_text && !allow_private && !self.allow_http && self.allowed_networks.is_empty() {
             return Err(BlockedReason::ClearText);
         }
         let written = written_authority(text);
@@ -302,7 +320,7 @@ impl Guard {
     fn judge(&self, target: &Target, address: SocketAddr) -> Result<(), BlockedReason> {
         let permissions = Permissions {
             allow_private: target.key.allow_private,
-            clear_text: target.key.clear_text,
+            clear_text: target.key.clear_text && !self.allow_http,
             allowed_networks: &self.allowed_networks,
             own_listeners: &self.own_listeners,
         };

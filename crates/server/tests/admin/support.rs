@@ -9,7 +9,7 @@ use hookfast::admin::Surface;
 use hookfast::clock::Clock;
 use hookfast::deliver::Deliveries;
 use hookfast::node::Node;
-use hookfast::settings::{DeliveryLimits, IngestLimits, Settings};
+use hookfast::settings::{DeliveryLimits, IngestLimits, OutboxSettings, Settings};
 use hookfast::vault::Vault;
 use hookfast_engine::id::{ApplicationId, KeyId};
 use hookfast_engine::time::Timestamp;
@@ -66,7 +66,7 @@ pub(crate) fn settings(data: &std::path::Path) -> Settings {
             quarantine: 7 * DAY,
         },
         grace: Duration::from_secs(10),
-        allowed_networks: Vec::new(),
+        outbox: OutboxSettings::default(),
     }
 }
 
@@ -89,18 +89,14 @@ pub(crate) struct Served {
 }
 
 pub(crate) const ADMIN_KEY: &str = "hf_admin_key_of_this_test_0001";
-pub(crate) const DEFAULT: ApplicationId = ApplicationId::from_u128(0xdefa);
+pub(crate) const DEFAULT: ApplicationId = ApplicationId::from_u128((0x7 << 76) | 0xdefa);
 
 /// Serves a node with the application `default` and the key [`ADMIN_KEY`].
 pub(crate) async fn serve() -> Served {
     let store = MemoryStore::new(Arc::new(NoSlots));
     let data = tempfile::tempdir().unwrap();
     let node = node(Arc::clone(&store), data.path());
-    let application = Application {
-        id: DEFAULT,
-        name: "default".to_owned(),
-        created_at: node.clock.now(),
-    };
+    let application = Application::new(DEFAULT, "default", node.clock.now());
     let key = key(&node, 1, ADMIN_KEY, Scope::Admin);
     let changes = vec![
         TopologyChange::PutApplication(application),

@@ -66,11 +66,8 @@ pub(crate) struct World {
 
 pub(crate) async fn world() -> World {
     let served = serve().await;
-    let application = Application {
-        id: ApplicationId::from_u128(0x07e5),
-        name: "other".to_owned(),
-        created_at: served.now(),
-    };
+    let id = ApplicationId::new(served.now(), 0x07e5);
+    let application = Application::new(id, "other", served.now());
     let other = application.id;
     served
         .node

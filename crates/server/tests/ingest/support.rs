@@ -9,7 +9,7 @@ use hookfast::clock::Clock;
 use hookfast::deliver::Deliveries;
 use hookfast::ingest::rejections;
 use hookfast::node::Node;
-use hookfast::settings::{DeliveryLimits, IngestLimits, Settings};
+use hookfast::settings::{DeliveryLimits, IngestLimits, OutboxSettings, Settings};
 use hookfast::tls::Tls;
 use hookfast::vault::Vault;
 use hookfast_engine::id::{ApplicationId, SourceId};
@@ -71,7 +71,7 @@ pub(crate) fn settings() -> Settings {
             quarantine: 7 * DAY,
         },
         grace: Duration::from_secs(10),
-        allowed_networks: Vec::new(),
+        outbox: OutboxSettings::default(),
     }
 }
 
@@ -115,11 +115,8 @@ pub(crate) async fn serve_with(setup: Setup) -> Served {
     }
     let (deliveries, _driver) = Deliveries::new(&settings.delivery, Clock);
     let node = Arc::new(Node::new(Clock, shown, deliveries, settings, vault));
-    let application = Application {
-        id: ApplicationId::from_u128(1),
-        name: "default".to_owned(),
-        created_at: Clock.now(),
-    };
+    let id = ApplicationId::from_u128(1);
+    let application = Application::new(id, "default", Clock.now());
     let mut changes = vec![TopologyChange::PutApplication(application)];
     for (number, (name, provider)) in SOURCES.into_iter().enumerate() {
         let mut source = source(&node, name, provider, number as u128);

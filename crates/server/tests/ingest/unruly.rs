@@ -8,15 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hookfast_engine::delivery::DeliveryState;
 use hookfast_engine::health::Health;
-use hookfast_engine::id::{DeliveryId, DestinationId, EventId, QuarantineId, ReplayId};
+use hookfast_engine::id::{DeliveryId, DestinationId, EventId, NoticeId, QuarantineId, ReplayId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Topology, TopologyChange};
 use hookfast_store::memory::MemoryStore;
 use hookfast_store::{
     Appended, Attempt, AttemptEnd, Claim, Claimed, DeliveryFilter, DeliverySummary, EventFilter,
-    EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Page, Pruned, Quarantined, QuarantinedSummary,
-    Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention, Settled, SourceFilter,
-    Stats, Store, StoreError, StoredEvent,
+    EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Notice, Page, Pruned, Quarantined,
+    QuarantinedSummary, Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention,
+    Settled, SourceFilter, Stats, Store, StoreError, StoredEvent,
 };
 use tokio::sync::Semaphore;
 
@@ -82,6 +82,8 @@ unruly! {
     record_rejected(rejected: Vec<Rejected>) -> Result<()>;
     change_topology(now: Timestamp, actor: String, changes: Vec<TopologyChange>) -> Result<Arc<Topology>>;
     health(destination: DestinationId) -> Result<Health>;
+    notices(limit: u32) -> Result<Vec<Notice>>;
+    notice_done(id: NoticeId) -> Result<()>;
     retry(delivery: DeliveryId, now: Timestamp) -> Result<Option<DeliveryState>>;
     discard(delivery: DeliveryId, now: Timestamp, by: String) -> Result<Option<DeliveryState>>;
     discard_waiting(destination: DestinationId, now: Timestamp, by: String, limit: u32) -> Result<u64>;

@@ -11,13 +11,12 @@ use hookfast::deliver::sign::Signer;
 use hookfast::deliver::transport::{Attempted, Transport};
 use hookfast::settings::DeliveryLimits;
 use hookfast::snapshot::ReadyDestination;
-use hookfast_engine::delivery::DestinationNumber;
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::id::{ApplicationId, DeliveryId, DestinationId, EventId, SourceId};
 use hookfast_engine::outcome::{Failure, Outcome};
 use hookfast_engine::retry::Policy;
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{Destination, DestinationKind, DestinationStatus, Origin};
+use hookfast_engine::topology::{Destination, DestinationKind};
 use hookfast_signature::Secret;
 use hookfast_store::ClaimedDelivery;
 use rustls::RootCertStore;
@@ -47,28 +46,12 @@ pub(crate) fn transport_with(guard: Guard, roots: RootCertStore) -> Transport {
 }
 
 pub(crate) fn destination(url: &str, timeout: Duration) -> Destination {
-    let at = Timestamp::from_secs(1);
+    let kind = DestinationKind::Push { url: url.to_owned() };
+    let (id, application) = (DestinationId::from_u128(7), ApplicationId::from_u128(1));
     Destination {
-        id: DestinationId::from_u128(7),
-        number: DestinationNumber(0),
-        application: ApplicationId::from_u128(1),
-        name: "app".to_owned(),
-        kind: DestinationKind::Push { url: url.to_owned() },
-        sources: Vec::new(),
-        trigger_types: vec!["*".to_owned()],
-        policy: "inbox".to_owned(),
         timeout,
-        concurrency: 8,
-        rate_limit: None,
         allow_private: true,
-        secrets: Vec::new(),
-        status: DestinationStatus::Active,
-        status_reason: None,
-        status_changed_at: at,
-        deleted_at: None,
-        origin: Origin::File,
-        created_at: at,
-        updated_at: at,
+        ..Destination::new(id, application, "app", kind, Timestamp::from_secs(1))
     }
 }
 
@@ -107,6 +90,7 @@ pub(crate) fn claimed(event: Event) -> ClaimedDelivery {
         id: DeliveryId::from_u128(9),
         destination: DestinationId::from_u128(7),
         attempt: 3,
+        round_attempt: 3,
         event: Arc::new(event),
         replay: None,
         lease_until: Timestamp::from_secs(1_700_000_100),

@@ -175,7 +175,17 @@ impl<'a> Pair<'a> {
             jitter_percent: 0,
             ..Policy::inbox()
         };
-        pair.put(vec![TopologyChange::PutPolicy(policy)]).await;
+        let watched = Policy {
+            name: "watched".into(),
+            breaker: false,
+            health_windows: true,
+            ..policy.clone()
+        };
+        pair.put(vec![
+            TopologyChange::PutPolicy(policy),
+            TopologyChange::PutPolicy(watched),
+        ])
+        .await;
         for _ in 0..3 {
             pair.add_destination().await;
         }
@@ -375,6 +385,10 @@ impl<'a> Pair<'a> {
         let mut destination = self.tested.new_destination(&format!("d{number}"), &patterns);
         destination.policy = "even".into();
         if self.random.below(3) == 0 {
+            destination.policy = "watched".into();
+            destination.notification_email_addresses = vec!["ann@example.com".into()];
+        }
+        if self.random.below(3) == 0 {
             destination.kind = DestinationKind::Pull;
         }
         self.destinations.push(destination.id);
@@ -395,9 +409,12 @@ impl<'a> Pair<'a> {
                 self.deleted.push(destination.id);
             }
             1 => return self.add_destination().await,
-            2..6 => destination.status = DestinationStatus::Paused,
+            2..5 => destination.status = DestinationStatus::Paused,
+            5 => destination.status = DestinationStatus::Failing,
+            6 => destination.status = DestinationStatus::Failed,
             _ => destination.status = DestinationStatus::Active,
         }
+        destination.status_changed_at = at(self.now);
         self.put(vec![TopologyChange::PutDestination(destination)]).await;
     }
 
@@ -528,6 +545,7 @@ impl<'a> Pair<'a> {
             });
             ended.collect::<Vec<_>>()
         });
+        both!(self, |bench| bench.store.notices(1_000).await.unwrap());
         for id in [&self.destinations[..], &self.deleted].concat() {
             both!(self, |bench| bench.store.health(id).await.unwrap());
         }

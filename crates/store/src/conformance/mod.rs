@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hookfast_engine::delivery::{DeliveryKey, DeliveryState, DestinationNumber};
+use hookfast_engine::delivery::{DeliveryKey, DeliveryState};
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::id::{
     ApplicationId, DeliveryId, DestinationId, EventId, QuarantineId, ReplayId, SourceId,
@@ -36,6 +36,7 @@ use crate::{
 pub mod append;
 pub mod claim;
 pub mod differential;
+pub mod health;
 pub mod lists;
 pub mod prune;
 pub mod quarantine;
@@ -235,29 +236,15 @@ impl Bench {
 
     /// A destination as [`Bench::push`] makes it, not yet put.
     pub fn new_destination(&self, name: &str, trigger_types: &[&str]) -> Destination {
+        let kind = DestinationKind::Push {
+            url: "https://example.test/hook".into(),
+        };
+        let id = DestinationId::new(START, self.next_id());
         Destination {
-            id: DestinationId::new(START, self.next_id()),
-            number: DestinationNumber(0),
-            application: self.application,
-            name: name.into(),
-            kind: DestinationKind::Push {
-                url: "https://example.test/hook".into(),
-            },
             sources: vec![self.source],
             trigger_types: trigger_types.iter().map(|&pattern| pattern.into()).collect(),
-            policy: "inbox".into(),
-            timeout: Duration::from_secs(30),
             concurrency: 8,
-            rate_limit: None,
-            allow_private: false,
-            secrets: Vec::new(),
-            status: DestinationStatus::Active,
-            status_reason: None,
-            status_changed_at: START,
-            deleted_at: None,
-            origin: Origin::Api,
-            created_at: START,
-            updated_at: START,
+            ..Destination::new(id, self.application, name, kind, START)
         }
     }
 
@@ -451,11 +438,7 @@ pub fn page(limit: u32) -> Page {
 
 #[must_use]
 pub fn application(id: ApplicationId, name: &str) -> Application {
-    Application {
-        id,
-        name: name.into(),
-        created_at: START,
-    }
+    Application::new(id, name, START)
 }
 
 #[must_use]
@@ -532,6 +515,13 @@ macro_rules! conformance_suite {
                 settle::a_delivery_that_does_not_exist_is_nobodys,
                 settle::what_waits_is_discarded_in_steps_and_nothing_else_is,
                 settle::deleting_a_destination_gives_up_what_is_not_settled,
+                health::a_destination_that_fails_for_72_hours_is_failing_then_failed_and_its_people_are_told,
+                health::a_success_ends_failing_and_is_told,
+                health::statuses_and_notices_survive_reopening,
+                health::a_notice_is_owed_until_it_is_done,
+                health::attempts_do_not_undo_a_pause,
+                health::whoever_changes_a_destination_without_its_status_leaves_that_alone,
+                health::what_is_said_of_destinations_goes_only_to_those_that_name_it,
                 replay::a_replay_makes_settled_deliveries_due_again_under_the_same_id,
                 replay::a_replay_with_new_ids_shows_each_event_under_one_other_id,
                 replay::the_shown_id_of_a_replay_stays_over_attempts,
@@ -560,6 +550,8 @@ macro_rules! conformance_suite {
                 topology::numbers_are_given_by_the_store_kept_on_update_and_never_used_again,
                 topology::a_deleted_destination_stays_deleted_and_none_moves_between_applications,
                 topology::the_topology_survives_reopening,
+                topology::trigger_types_are_kept_by_application_and_removed,
+                topology::what_an_application_publishes_goes_to_its_own_destinations_alone,
                 topology::a_removed_source_leaves_its_events_and_its_destinations,
                 topology::changes_at_once_are_made_one_after_the_other,
                 lists::pages_cover_everything_once_while_events_come,
@@ -606,6 +598,7 @@ mod tests {
             ("append", include_str!("append.rs")),
             ("claim", include_str!("claim.rs")),
             ("settle", include_str!("settle.rs")),
+            ("health", include_str!("health.rs")),
             ("replay", include_str!("replay.rs")),
             ("quarantine", include_str!("quarantine.rs")),
             ("topology", include_str!("topology.rs")),

@@ -67,10 +67,12 @@ pub async fn each_outcome_moves_the_delivery_as_its_policy_says(bench: &mut Benc
             verdict,
             gate,
             released,
+            status,
         } = settled
         else {
             panic!("stale")
         };
+        assert_eq!(status, None);
         let due_at = match verdict {
             Verdict::RetryAt(due_at) => Some(due_at),
             Verdict::Delivered | Verdict::Rejected | Verdict::Dead => None,
@@ -220,6 +222,7 @@ pub async fn ten_failures_open_the_breaker_and_a_success_releases_what_waits_in_
         verdict: Verdict::Delivered,
         gate: Gate::Ready,
         released: true,
+        status: None,
     };
     assert_eq!(settled, expected);
     for event in &failed {

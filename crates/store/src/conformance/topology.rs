@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hookfast_engine::delivery::DestinationNumber;
 use hookfast_engine::id::{ApplicationId, DestinationId, KeyId, SourceId};
 use hookfast_engine::retry::Policy;
-use hookfast_engine::topology::{ApiKey, Destination, Scope, TopologyChange};
+use hookfast_engine::topology::{ApiKey, Destination, Origin, Scope, TopologyChange, TriggerType};
 
 use super::{Bench, START, application, at, page, source};
 use crate::{EventFilter, StoreError};
@@ -193,4 +193,63 @@ pub async fn changes_at_once_are_made_one_after_the_other(bench: &mut Bench) {
     let destinations = bench.store.topology().destinations.clone();
     let numbers: std::collections::BTreeSet<_> = destinations.values().map(|it| it.number).collect();
     assert_eq!(numbers.len(), 20);
+}
+
+pub async fn trigger_types_are_kept_by_application_and_removed(bench: &mut Bench) {
+    let (other, _) = bench.second_application().await;
+    let of = |application, name: &str| TriggerType {
+        application,
+        name: name.into(),
+        description: "an invoice was paid".into(),
+        schema: None,
+        example: Some("{\"id\":1}".into()),
+        origin: Origin::Api,
+        created_at: at(0),
+        updated_at: at(0),
+    };
+    bench
+        .put(vec![
+            TopologyChange::PutTriggerType(of(bench.application, "invoice.paid")),
+            TopologyChange::PutTriggerType(of(bench.application, "invoice.sent")),
+            TopologyChange::PutTriggerType(of(other, "invoice.paid")),
+        ])
+        .await;
+    let delete = |application, name: &str| TopologyChange::DeleteTriggerType(application, name.into());
+    bench.put(vec![delete(bench.application, "invoice.paid")]).await;
+    let again = vec![delete(bench.application, "invoice.paid")];
+    let refused = bench.store.change_topology(at(1), "ann".into(), again).await;
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+    bench.reopen(1).await;
+    let topology = bench.store.topology();
+    let names = |application| -> Vec<String> {
+        let of = topology.trigger_types_of(application);
+        of.map(|trigger_type| trigger_type.name.clone()).collect()
+    };
+    assert_eq!(names(bench.application), ["invoice.sent"]);
+    assert_eq!(names(other), ["invoice.paid"]);
+}
+
+pub async fn what_an_application_publishes_goes_to_its_own_destinations_alone(bench: &mut Bench) {
+    let (other, _) = bench.second_application().await;
+    let publishing = |application| SourceId::of_outbox(application);
+    let mut own = bench.new_destination("own", &["order.*"]);
+    own.sources = vec![publishing(bench.application)];
+    let own = bench.put_destination(own).await;
+    let mut theirs = bench.new_destination("theirs", &["*"]);
+    theirs.application = other;
+    theirs.sources = vec![publishing(other)];
+    bench.put_destination(theirs).await;
+    let inbox = bench.push("inbox", &["*"]).await;
+    let mut new = bench.event("order.created", 1);
+    Arc::make_mut(&mut new.event).source = publishing(bench.application);
+    let event = bench.accept(new).await;
+    let stored = bench.store.event(event).await.unwrap().unwrap();
+    let went_to: Vec<_> = stored.deliveries.iter().map(|it| it.destination).collect();
+    assert_eq!(went_to, [own]);
+    assert!(bench.claim(inbox, 2, 1).await.deliveries.is_empty());
+    let mut stolen = bench.new_destination("stolen", &["*"]);
+    stolen.sources = vec![publishing(other)];
+    let put = vec![TopologyChange::PutDestination(stolen)];
+    let refused = bench.store.change_topology(at(3), "ann".into(), put).await;
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
 }

@@ -26,6 +26,22 @@ pub(super) fn append(writing: &mut Writing<'_>, new: &NewEvent) -> Applied<Appen
     {
         return Ok(repeat);
     }
+    let deliveries = insert(writing, event, Some(new.lease_margin))?;
+    Ok(Appended::Accepted { deliveries })
+}
+
+/// Writes an event of our own, which is no repeat, with its deliveries. They wait, however many slots are free.
+pub(super) fn publish(writing: &mut Writing<'_>, event: Event) -> rusqlite::Result<()> {
+    insert(writing, &Arc::new(event), None).map(drop)
+}
+
+/// Writes an event with its deliveries; how many there are. With a margin for their leases, those for which
+/// there is a slot are born in flight.
+fn insert(
+    writing: &mut Writing<'_>,
+    event: &Arc<Event>,
+    lease_margin: Option<Duration>,
+) -> rusqlite::Result<u32> {
     let sequence = writing.state.totals.next_sequence;
     writing.state.totals.next_sequence += 1;
     writing.state.totals.events += 1;
@@ -36,12 +52,13 @@ pub(super) fn append(writing: &mut Writing<'_>, new: &NewEvent) -> Applied<Appen
     insert_event(writing, event, sequence, routed.len())?;
     for number in &routed {
         let key = DeliveryKey::new(EventSequence(sequence), *number);
-        let row = born(writing, event, key, new.lease_margin);
+        let row = match lease_margin {
+            Some(lease_margin) => born(writing, event, key, lease_margin),
+            None => DeliveryRow::pending(key, event.accepted_at, event.accepted_at),
+        };
         writing.insert(&row)?;
     }
-    Ok(Appended::Accepted {
-        deliveries: u32::try_from(routed.len()).unwrap_or(u32::MAX),
-    })
+    Ok(u32::try_from(routed.len()).unwrap_or(u32::MAX))
 }
 
 /// Sets the dedupe mark; where a valid one is there, the event is a repeat.
@@ -139,6 +156,7 @@ fn born(
         id: pending.id(),
         destination: known.id,
         attempt: progress.attempt,
+        round_attempt: progress.counted.saturating_add(1),
         event: Arc::clone(event),
         replay: None,
         lease_until,

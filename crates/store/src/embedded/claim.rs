@@ -72,6 +72,7 @@ pub(super) fn claim(writing: &mut Writing<'_>, claim: &Claim) -> Applied<Claimed
             id: claimed.id(),
             destination: claim.destination,
             attempt: claimed.progress.attempt,
+            round_attempt: claimed.progress.counted.saturating_add(1),
             replay: shown_replay(writing.connection, &claimed, event.id)?,
             event: Arc::new(event),
             lease_until,

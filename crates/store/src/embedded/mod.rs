@@ -14,6 +14,7 @@ mod continuation;
 mod directory;
 mod filter;
 mod marks;
+mod notices;
 mod prune;
 mod quarantine;
 mod read;
@@ -35,7 +36,7 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use hookfast_engine::delivery::DeliveryState;
 use hookfast_engine::health::Health;
-use hookfast_engine::id::{DeliveryId, DestinationId, EventId, QuarantineId, ReplayId};
+use hookfast_engine::id::{DeliveryId, DestinationId, EventId, NoticeId, QuarantineId, ReplayId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Topology, TopologyChange};
 use parking_lot::Mutex;
@@ -48,9 +49,9 @@ use self::writer::{Effects, Fault, Shared, Stop, Writer, Writing};
 use crate::lanes::{LaneBounds, LaneKey};
 use crate::{
     Appended, Attempt, AttemptEnd, Claim, Claimed, DeliveryFilter, DeliverySummary, EventFilter,
-    EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Page, Pruned, Quarantined, QuarantinedSummary,
-    Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention, Settled, Slots,
-    SourceFilter, Stats, Store, StoreError, StoredEvent, Unavailable,
+    EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Notice, Page, Pruned, Quarantined,
+    QuarantinedSummary, Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention,
+    Settled, Slots, SourceFilter, Stats, Store, StoreError, StoredEvent, Unavailable,
 };
 
 /// How an [`EmbeddedStore`] is opened.
@@ -348,6 +349,16 @@ impl Store for EmbeddedStore {
         changes: Vec<TopologyChange>,
     ) -> Result<Arc<Topology>> {
         self.write(0, move |writing| topology::change(writing, now, &actor, &changes))
+            .await
+    }
+
+    async fn notices(&self, limit: u32) -> Result<Vec<Notice>> {
+        self.read(move |connection, _| notices::list(connection, limit).map_err(|error| read::failed(&error)))
+            .await
+    }
+
+    async fn notice_done(&self, id: NoticeId) -> Result<()> {
+        self.write(0, move |writing| Ok(notices::remove(writing.connection, id)?))
             .await
     }
 

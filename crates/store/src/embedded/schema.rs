@@ -12,7 +12,10 @@ use super::rows;
 use crate::{Result, StoreError};
 
 /// The migrations, oldest first: once released, none is changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_notices.sql"),
+];
 
 /// "Hook" in ASCII: says whose file it is.
 const APPLICATION_ID: i32 = 0x486f_6f6b;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
 use hookfast_engine::id::{DeliveryId, DestinationId};
 use hookfast_engine::retry::{Policy, Verdict};
-use hookfast_engine::settle::{Ending, Settlement, settle as decide};
+use hookfast_engine::settle::{Ending, Settlement, StatusChange, settle as decide};
 use hookfast_engine::time::Timestamp;
+use hookfast_engine::topology::DestinationStatus;
 
 use super::continuation::{self, Kind, Unsettled};
 use super::rows::{self, DeliveryRow};
 use super::state::Known;
+use super::topology;
 use super::writer::{Applied, Writing};
 use crate::rules;
 use crate::{Attempt, AttemptEnd, Settled};
@@ -32,11 +34,33 @@ pub(super) fn settle(writing: &mut Writing<'_>, end: &AttemptEnd) -> Applied<Set
     if settlement.release {
         continuation::begin(writing, Kind::Release, i64::from(number.0), end.now, (0, 0))?;
     }
+    let status = match &settlement.status {
+        Some(change) => change_status(writing, number, change, end)?,
+        None => None,
+    };
     Ok(Settled::Moved {
         verdict: settlement.verdict,
         gate: writing.state.health(number).gate(),
         released: settlement.release,
+        status,
     })
+}
+
+fn change_status(
+    writing: &mut Writing<'_>,
+    number: DestinationNumber,
+    change: &StatusChange,
+    end: &AttemptEnd,
+) -> Applied<Option<DestinationStatus>> {
+    let Some(destination) = writing.state.known(number).map(|known| known.id) else {
+        return Ok(None);
+    };
+    let topology = Arc::clone(&writing.state.topology);
+    let Some(put) = rules::status_change(&topology, destination, change, &end.attempt, end.now) else {
+        return Ok(None);
+    };
+    topology::change(writing, end.now, rules::ACTOR_HEALTH, &[put])?;
+    Ok(Some(change.to))
 }
 
 /// Writes the attempt, the delivery and the health that the engine's decision leads to.

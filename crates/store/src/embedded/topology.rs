@@ -6,14 +6,17 @@
 use std::sync::Arc;
 
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
+use hookfast_engine::id::ApplicationId;
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{ApiKey, Application, Destination, Source, Topology, TopologyChange};
+use hookfast_engine::topology::{
+    ApiKey, Application, Destination, Source, Topology, TopologyChange, TriggerType,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::continuation::{self, Kind};
-use super::rows;
 use super::state::{each, meta, set_meta};
 use super::writer::{Applied, Writing};
+use super::{append, notices, rows};
 use crate::rules;
 
 const APPLICATION: i64 = 1;
@@ -21,6 +24,7 @@ const SOURCE: i64 = 2;
 const DESTINATION: i64 = 3;
 const KEY: i64 = 4;
 const POLICY: i64 = 5;
+const TRIGGER_TYPE: i64 = 6;
 
 /// Reads the topology from the file.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Topology> {
@@ -51,6 +55,11 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Topology> {
                 let policy: hookfast_engine::retry::Policy = rows::get_document(row, 1)?;
                 topology.policies.insert(policy.name.clone(), policy);
             }
+            TRIGGER_TYPE => {
+                let trigger_type: TriggerType = rows::get_document(row, 1)?;
+                let key = (trigger_type.application, trigger_type.name.clone());
+                topology.trigger_types.insert(key, trigger_type);
+            }
             other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
         }
         Ok(())
@@ -68,7 +77,7 @@ pub(super) fn change(
     let before = Arc::clone(&writing.state.topology);
     let next_number = meta(writing.connection, "next_destination")?.unwrap_or(0);
     let next_number = u32::try_from(next_number).unwrap_or(u32::MAX);
-    let changed = rules::change_topology(&before, next_number, changes)?;
+    let changed = rules::change_topology(&before, next_number, now, changes)?;
     let after = Arc::new(changed.topology);
     set_meta(
         writing.connection,
@@ -106,6 +115,19 @@ pub(super) fn change(
         continuation::begin(writing, Kind::Match, party, now, new)?;
     }
     announce_opened(writing, &before, &after)?;
+    for id in &changed.activated {
+        if let Some(number) = writing.state.number(*id) {
+            let mut health = writing.state.health(number);
+            health.reactivate();
+            writing.state.set_health(number, health);
+        }
+    }
+    for announcement in changed.announcements {
+        append::publish(writing, announcement.event)?;
+        if let Some(notice) = &announcement.notice {
+            notices::insert(writing.connection, notice)?;
+        }
+    }
     Ok(after)
 }
 
@@ -140,9 +162,7 @@ fn write_differences(connection: &Connection, before: &Topology, after: &Topolog
         }
     }
     for id in before.sources.keys().filter(|id| !after.sources.contains_key(id)) {
-        connection
-            .prepare_cached("DELETE FROM topology WHERE kind = ?1 AND id = ?2")?
-            .execute(params![SOURCE, rows::id(id.as_u128())])?;
+        remove(connection, SOURCE, &rows::id(id.as_u128()))?;
     }
     for (id, destination) in &after.destinations {
         if before.destinations.get(id) != Some(destination) {
@@ -159,6 +179,29 @@ fn write_differences(connection: &Connection, before: &Topology, after: &Topolog
             put(connection, POLICY, name.as_bytes(), policy)?;
         }
     }
+    for (key, trigger_type) in &after.trigger_types {
+        if before.trigger_types.get(key) != Some(trigger_type) {
+            put(connection, TRIGGER_TYPE, &trigger_type_id(key), trigger_type)?;
+        }
+    }
+    for key in before
+        .trigger_types
+        .keys()
+        .filter(|key| !after.trigger_types.contains_key(key))
+    {
+        remove(connection, TRIGGER_TYPE, &trigger_type_id(key))?;
+    }
+    Ok(())
+}
+
+fn trigger_type_id((application, name): &(ApplicationId, String)) -> Vec<u8> {
+    [&rows::id(application.as_u128())[..], name.as_bytes()].concat()
+}
+
+fn remove(connection: &Connection, kind: i64, id: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM topology WHERE kind = ?1 AND id = ?2")?
+        .execute(params![kind, id])?;
     Ok(())
 }
 
@@ -201,6 +244,14 @@ fn audit(
         TopologyChange::PutKey(key) => ("put_key", key.id.to_string(), Some(rows::document(key)?)),
         TopologyChange::PutPolicy(policy) => {
             ("put_policy", policy.name.clone(), Some(rows::document(policy)?))
+        }
+        TopologyChange::PutTriggerType(trigger_type) => (
+            "put_trigger_type",
+            format!("{} {}", trigger_type.application, trigger_type.name),
+            Some(rows::document(trigger_type)?),
+        ),
+        TopologyChange::DeleteTriggerType(application, name) => {
+            ("delete_trigger_type", format!("{application} {name}"), None)
         }
     };
     connection

@@ -6,16 +6,16 @@
 use hookfast_engine::delivery::{DeliveryKey, DeliveryState};
 use hookfast_engine::id::{DeliveryId, DestinationId};
 use hookfast_engine::retry::Verdict;
-use hookfast_engine::settle::{Ending, Settlement, settle};
+use hookfast_engine::settle::{Ending, Settlement, StatusChange, settle};
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::DestinationKind;
+use hookfast_engine::topology::{DestinationKind, DestinationStatus};
 
 use super::state::{After, DeliveryRow, LOWEST, State};
 use crate::{Attempt, AttemptEnd, Claim, Claimed, Settled, rules};
 
 impl State {
     /// Records the end of an attempt.
-    pub(super) fn settle(&mut self, end: &AttemptEnd) -> Settled {
+    pub(super) fn settle(&mut self, end: &AttemptEnd, after: &mut After) -> Settled {
         let key = end.delivery.key();
         if !self.is_current(end.delivery, end.token) {
             return Settled::Stale;
@@ -23,11 +23,29 @@ impl State {
         let Some((destination, settlement)) = self.end_attempt(key, end.now, end.attempt.clone()) else {
             return Settled::Stale;
         };
+        let status = settlement
+            .status
+            .as_ref()
+            .and_then(|change| self.change_status(destination, change, end, after));
         Settled::Moved {
             verdict: settlement.verdict,
             gate: self.health_of(destination).gate(),
             released: settlement.release,
+            status,
         }
+    }
+
+    fn change_status(
+        &mut self,
+        destination: DestinationId,
+        change: &StatusChange,
+        end: &AttemptEnd,
+        after: &mut After,
+    ) -> Option<DestinationStatus> {
+        let put = rules::status_change(&self.topology, destination, change, &end.attempt, end.now)?;
+        self.change_topology(end.now, rules::ACTOR_HEALTH, &[put], after)
+            .ok()?;
+        Some(change.to)
     }
 
     /// Whether `token` is the attempt under way of `delivery`.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hookfast_engine::delivery::DeliveryState;
 use hookfast_engine::health::Health;
-use hookfast_engine::id::{DeliveryId, DestinationId, EventId, QuarantineId, ReplayId};
+use hookfast_engine::id::{DeliveryId, DestinationId, EventId, NoticeId, QuarantineId, ReplayId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Topology, TopologyChange};
 use parking_lot::Mutex;
@@ -26,9 +26,9 @@ use tokio::sync::watch;
 use self::state::{After, State};
 use crate::{
     Appended, Attempt, AttemptEnd, Claim, Claimed, DeliveryFilter, DeliverySummary, EventFilter,
-    EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Page, Pruned, Quarantined, QuarantinedSummary,
-    Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention, Settled, Slots,
-    SourceFilter, Stats, Store, StoreError, StoredEvent, Unavailable,
+    EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Notice, Page, Pruned, Quarantined,
+    QuarantinedSummary, Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention,
+    Settled, Slots, SourceFilter, Stats, Store, StoreError, StoredEvent, Unavailable,
 };
 
 /// What goes wrong with a write, when a test or the simulator asks for it.
@@ -191,7 +191,7 @@ impl Store for MemoryStore {
     }
 
     async fn settle(&self, end: AttemptEnd) -> Result<Settled> {
-        self.write(|state, _| Ok(state.settle(&end)))
+        self.write(|state, after| Ok(state.settle(&end, after)))
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
@@ -235,6 +235,17 @@ impl Store for MemoryStore {
         changes: Vec<TopologyChange>,
     ) -> Result<Arc<Topology>> {
         self.write(|state, after| state.change_topology(now, &actor, &changes, after))
+    }
+
+    async fn notices(&self, limit: u32) -> Result<Vec<Notice>> {
+        self.read(|state| state.notices.values().take(limit as usize).cloned().collect())
+    }
+
+    async fn notice_done(&self, id: NoticeId) -> Result<()> {
+        self.write(|state, _| {
+            state.notices.retain(|_, notice| notice.id != id);
+            Ok(())
+        })
     }
 
     async fn health(&self, destination: DestinationId) -> Result<Health> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookfast_engine::delivery::{DeliveryKey, DeliveryState, DestinationNumber, EventSequence, Progress};
 use hookfast_engine::event::Event;
@@ -16,7 +17,7 @@ use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, DestinationKind, Topology, TopologyChange};
 
 use crate::{
-    Appended, Attempt, ClaimedDelivery, NewEvent, Quarantined, Rejected, Replay, Result, Slots, rules,
+    Appended, Attempt, ClaimedDelivery, NewEvent, Notice, Quarantined, Rejected, Replay, Result, Slots, rules,
 };
 
 /// Everything the memory model remembers. Bodies are shared, so a clone is cheap enough to take often.
@@ -40,7 +41,8 @@ pub(super) struct State {
     pub(super) quarantine: BTreeMap<i64, Quarantined>,
     pub(super) rejected: BTreeMap<i64, Rejected>,
     pub(super) replays: BTreeMap<i64, ReplayRow>,
-    /// The last number given in the three maps above.
+    pub(super) notices: BTreeMap<i64, Notice>,
+    /// The last number given in the four maps above.
     pub(super) last_row: i64,
     /// Where the next pruning step begins.
     pub(super) prune_from: Option<EventSequence>,
@@ -115,20 +117,30 @@ pub(super) struct After {
 impl State {
     /// Takes an event.
     pub(super) fn append(&mut self, new: &NewEvent, slots: &dyn Slots, after: &mut After) -> Appended {
-        let event = &new.event;
         if let Some(repeat) = self.repeat(new) {
             return repeat;
         }
-        self.last_sequence += 1;
-        let sequence = EventSequence(self.last_sequence);
         if let Some(dedupe) = new.dedupe {
             let mark = Mark {
-                event: event.id,
+                event: new.event.id,
                 body: dedupe.body,
                 expires_at: dedupe.expires_at,
             };
             self.marks.insert(dedupe.key, mark);
         }
+        let deliveries = self.take_in(&new.event, Some((slots, new.lease_margin)), after);
+        Appended::Accepted { deliveries }
+    }
+
+    /// Keeps an event with its deliveries; how many there are. They are born in flight where there are slots.
+    fn take_in(
+        &mut self,
+        event: &Arc<Event>,
+        slots: Option<(&dyn Slots, Duration)>,
+        after: &mut After,
+    ) -> u32 {
+        self.last_sequence += 1;
+        let sequence = EventSequence(self.last_sequence);
         let row = EventRow {
             event: event.clone(),
             repeats: 0,
@@ -144,18 +156,20 @@ impl State {
             };
             let key = self.insert(sequence, &destination, event.accepted_at, Progress::default());
             let bytes = event.body.len();
-            if pushes(&destination) && slots.reserve(event.accepted_at, destination.id, bytes) {
-                let lease_until = event.accepted_at.plus(destination.timeout).plus(new.lease_margin);
-                after
-                    .claimed
-                    .extend(self.begin(key, event.accepted_at, lease_until));
-            } else {
-                self.tell_waiting(&destination, event.accepted_at, after);
+            let reserved = slots.filter(|(slots, _)| {
+                pushes(&destination) && slots.reserve(event.accepted_at, destination.id, bytes)
+            });
+            match reserved {
+                Some((_, lease_margin)) => {
+                    let lease_until = event.accepted_at.plus(destination.timeout).plus(lease_margin);
+                    after
+                        .claimed
+                        .extend(self.begin(key, event.accepted_at, lease_until));
+                }
+                None => self.tell_waiting(&destination, event.accepted_at, after),
             }
         }
-        Appended::Accepted {
-            deliveries: u32::try_from(routed.len()).unwrap_or(u32::MAX),
-        }
+        u32::try_from(routed.len()).unwrap_or(u32::MAX)
     }
 
     /// Counts a repeat, where `new` is one.
@@ -247,6 +261,7 @@ impl State {
             id: DeliveryId::of_key(event.accepted_at, key),
             destination,
             attempt: progress.attempt,
+            round_attempt: progress.counted.saturating_add(1),
             event,
             replay,
             lease_until,
@@ -261,7 +276,7 @@ impl State {
         changes: &[TopologyChange],
         after: &mut After,
     ) -> Result<Arc<Topology>> {
-        let changed = rules::change_topology(&self.topology, self.next_number, changes)?;
+        let changed = rules::change_topology(&self.topology, self.next_number, now, changes)?;
         self.next_number = changed.next_number;
         self.routes = Arc::new(RouteTable::new(&changed.topology));
         let destinations = changed.topology.destinations.values();
@@ -279,6 +294,18 @@ impl State {
             }
         }
         self.match_unrouted(&changed.added, after);
+        for id in changed.activated {
+            if let Some(health) = self.health.get_mut(&id) {
+                health.reactivate();
+            }
+        }
+        for announcement in changed.announcements {
+            self.take_in(&Arc::new(announcement.event), None, after);
+            if let Some(notice) = announcement.notice {
+                let row = self.next_row();
+                self.notices.insert(row, notice);
+            }
+        }
         Ok(self.topology.clone())
     }
 

@@ -213,10 +213,27 @@ pub enum DestinationKind {
 pub enum DestinationStatus {
     /// It does.
     Active,
+    /// Nearly all attempts fail: its deliveries wait, and one probe at a time is made.
+    Failing,
+    /// It was failing for 72 hours; its deliveries are held until it is reactivated.
+    Failed,
     /// Somebody paused it; its deliveries are held.
     Paused,
     /// Its challenge has not been answered; its deliveries are held.
     Unverified,
+}
+
+/// How published events are signed, and so what form they go out in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Signing {
+    /// By Standard Webhooks.
+    #[default]
+    Standard,
+    /// As Nylas signs: `X-Nylas-Signature`, the body's HMAC in hexadecimal digits.
+    Nylas,
+    /// As Nylas signs, and by Standard Webhooks too.
+    Both,
 }
 
 /// Whether attempts are suspended because the destination is down.
@@ -246,6 +263,15 @@ pub struct Breaker {
     pub last_failure_at: Option<Time>,
 }
 
+/// How a destination's attempts of the last 15 minutes went.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+pub struct Window {
+    /// Attempts that succeeded.
+    pub good: u64,
+    /// All others.
+    pub bad: u64,
+}
+
 /// Where events go.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Destination {
@@ -255,11 +281,13 @@ pub struct Destination {
     pub application: String,
     /// Its name.
     pub name: String,
+    /// What it is for, in its owner's words.
+    pub description: String,
     /// How it takes deliveries.
     pub kind: DestinationKind,
     /// The URL, where it is pushed to.
     pub url: Option<String>,
-    /// The names of the sources whose events it takes.
+    /// The names of the sources whose events it takes; `outbox` is what its application publishes.
     pub sources: Vec<String>,
     /// The event types it takes.
     pub trigger_types: Vec<String>,
@@ -273,6 +301,14 @@ pub struct Destination {
     pub rate_limit: Option<u32>,
     /// Whether its URL may be private and clear text.
     pub allow_private: bool,
+    /// How published events are signed, and so what form they go out in.
+    pub signing: Signing,
+    /// Whether published events go out compressed by gzip.
+    pub compressed: bool,
+    /// Whether its URL must answer a challenge before it takes deliveries.
+    pub verify: bool,
+    /// Who is told by e-mail when it is failing, failed, or back.
+    pub notification_email_addresses: Vec<String>,
     /// How many signing secrets are valid; they are never shown again.
     pub secrets: usize,
     /// Whether it takes deliveries.
@@ -283,6 +319,8 @@ pub struct Destination {
     pub status_changed_at: Time,
     /// Whether attempts are suspended because it is down.
     pub breaker: Breaker,
+    /// How its attempts of the last 15 minutes went, where its policy has health windows.
+    pub window: Window,
     /// Deliveries by state.
     pub counts: BTreeMap<DeliveryState, u64>,
     /// When the oldest event that still waits for it was accepted.
@@ -307,22 +345,27 @@ pub struct Destination {
 pub struct DestinationCreate {
     /// Its name, unique in the application.
     pub name: String,
+    /// What it is for, at most 1,000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// How it takes deliveries: by default `push` with a URL, else `pull`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<DestinationKind>,
     /// Where deliveries are posted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The sources whose events it takes, by name or id.
+    /// The sources whose events it takes, by name or id; without any, and with `outbox`, what its application
+    /// publishes.
     #[serde(default)]
     pub sources: Vec<String>,
     /// The event types it takes: `*` (the default), `message.*` or whole names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger_types: Option<Vec<String>>,
-    /// The name of its retry policy; `inbox` by default.
+    /// The name of its retry policy; by default `inbox` with sources, `nylas` with signing `nylas`, and else
+    /// `standard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// The longest that one attempt may take, from `1s` to `15m`; `30s` by default.
+    /// The longest that one attempt may take, from `1s` to `15m`; by default `30s` with sources, else `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// At most this many attempts at once, from 1 to 1000.
@@ -334,7 +377,20 @@ pub struct DestinationCreate {
     /// Lets the URL be private and clear text. Only an admin key may say so.
     #[serde(default)]
     pub allow_private: bool,
-    /// A signing secret of your own (`whsec_…`); one is made by default.
+    /// How published events are signed, and so what form they go out in; `standard` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
+    /// Whether published events go out compressed by gzip.
+    #[serde(default)]
+    pub compressed: bool,
+    /// Whether its URL must answer a challenge before it takes deliveries; by default where it takes what its
+    /// application publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<bool>,
+    /// Who is told by e-mail when it is failing, failed, or back; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notification_email_addresses: Vec<String>,
+    /// A signing secret of your own (`whsec_…`; with signing `nylas` any text); one is made by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
@@ -371,6 +427,21 @@ pub struct DestinationUpdate {
     /// Lets the URL be private and clear text. Only an admin key may say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_private: Option<bool>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How published events are signed; its secret must fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
+    /// Whether published events go out compressed by gzip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed: Option<bool>,
+    /// Whether its URL must answer a challenge before it takes deliveries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<bool>,
+    /// Who is told by e-mail, in place of those there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification_email_addresses: Option<Vec<String>>,
 }
 
 /// What becomes of the deliveries that were held meanwhile.
