@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hookfast_engine::id::ApplicationId;
-use hookfast_engine::topology::{Application, DEFAULT_APPLICATION, TopologyChange};
+use hookfast_engine::topology::{Application, Catalogue, DEFAULT_APPLICATION, Topology, TopologyChange};
 use hookfast_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use hookfast_store::{Slots, Store, StoreError, Unavailable};
 use tokio::net::TcpListener;
@@ -285,6 +285,18 @@ async fn ensure_default_application(node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `[outbox]` says of trigger types is about the application that is there from the start.
+fn catalogue_change(topology: &Topology, declared: &Catalogue) -> Option<TopologyChange> {
+    let mut all = topology.applications.values();
+    let application = all.find(|each| each.name == DEFAULT_APPLICATION)?;
+    (application.catalogue != *declared).then(|| {
+        TopologyChange::PutApplication(Application {
+            catalogue: declared.clone(),
+            ..application.clone()
+        })
+    })
+}
+
 /// Sets what the configuration file declares.
 async fn apply(node: &Node, config: &Config) -> anyhow::Result<()> {
     let _turn = node.admin.turn().await;
@@ -295,7 +307,8 @@ async fn apply(node: &Node, config: &Config) -> anyhow::Result<()> {
             "the configuration file no longer declares it; it stays until somebody deletes it"
         );
     }
-    let changes = config::apply::changes(&config.declared, &topology, &node.vault, node.clock)?;
+    let mut changes = config::apply::changes(&config.declared, &topology, &node.vault, node.clock)?;
+    changes.extend(catalogue_change(&topology, &config.settings.outbox.catalogue));
     if changes.is_empty() {
         return Ok(());
     }

@@ -6,14 +6,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hookfast_engine::id::{DestinationId, SourceId};
+use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
 use hookfast_engine::retry::Policy;
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{Destination, SealedSecret, Source, Topology};
+use hookfast_engine::topology::{Application, Destination, SealedSecret, Source, Topology};
 
 use crate::deliver::sign::Signer;
 use crate::ingest::meter::Meter;
 use crate::ingest::verify::Verifier;
+use crate::outbox::catalogue::Catalogue;
 use crate::vault::Vault;
 
 /// One version of the topology, ready for use.
@@ -23,6 +24,7 @@ pub struct Snapshot {
     pub topology: Arc<Topology>,
     sources: HashMap<String, Arc<ReadySource>>,
     destinations: HashMap<DestinationId, Arc<ReadyDestination>>,
+    catalogues: HashMap<ApplicationId, Arc<Catalogue>>,
 }
 
 /// A source, ready to verify.
@@ -81,11 +83,20 @@ impl Snapshot {
             )
         });
         let (sources, destinations) = (sources.collect(), destinations.collect());
+        let catalogues = topology.applications.values();
+        let catalogues = catalogues.map(|application| (application.id, catalogue(&topology, application)));
         Self {
+            catalogues: catalogues.collect(),
             topology,
             sources,
             destinations,
         }
+    }
+
+    /// The trigger types that an application knows; none where there is no such application.
+    #[must_use]
+    pub fn catalogue(&self, application: ApplicationId) -> Arc<Catalogue> {
+        self.catalogues.get(&application).cloned().unwrap_or_default()
     }
 
     /// The source of that name.
@@ -108,6 +119,18 @@ impl Snapshot {
     pub fn destination(&self, id: DestinationId) -> Option<&Arc<ReadyDestination>> {
         self.destinations.get(&id)
     }
+}
+
+fn catalogue(topology: &Topology, application: &Application) -> Arc<Catalogue> {
+    let settings = &application.catalogue;
+    let own = topology
+        .trigger_types_of(application.id)
+        .map(|trigger_type| trigger_type.name.as_str());
+    let compiled = Catalogue::new(settings.preset.as_deref(), own, settings.open);
+    Arc::new(compiled.unwrap_or_else(|error| {
+        tracing::error!(application.name = application.name, %error, "an application knows no trigger types");
+        Catalogue::default()
+    }))
 }
 
 /// The secrets still valid at `now`, opened, in their order.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use hookfast_engine::id::ApplicationId;
-use hookfast_engine::topology::{Application, DEFAULT_APPLICATION, TopologyChange};
+use hookfast_engine::topology::{Application, Catalogue, DEFAULT_APPLICATION, TopologyChange};
 use http::StatusCode;
 
 use super::auth::{Administrator, application_named};
@@ -15,12 +15,15 @@ use super::error::{Code, Fault};
 use super::read::{Body, Query};
 use super::sources::{PageQuery, check_name, page_of};
 use super::{Answer, Api, wire};
+use crate::outbox::catalogue as outbox;
 
 fn shown(application: &Application) -> wire::Application {
     wire::Application {
         id: application.id.to_string(),
         name: application.name.clone(),
         created_at: wire::Time(application.created_at),
+        preset: application.catalogue.preset.clone(),
+        open: application.catalogue.open,
     }
 }
 
@@ -57,7 +60,9 @@ pub(super) async fn create_application(
     check_name(&asked.name)?;
     let now = api.node.clock.now();
     let id = ApplicationId::new(now, api.node.clock.entropy());
-    let application = Application::new(id, &asked.name, now);
+    let mut application = Application::new(id, &asked.name, now);
+    application.catalogue = api.node.settings.outbox.catalogue.clone();
+    apply(&mut application.catalogue, asked.preset, asked.open)?;
     let answer = shown(&application);
     api.node
         .change_topology(&caller.name, vec![TopologyChange::PutApplication(application)])
@@ -65,7 +70,20 @@ pub(super) async fn create_application(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// Renames an application.
+fn apply(catalogue: &mut Catalogue, preset: Option<String>, open: Option<bool>) -> Result<(), Fault> {
+    if let Some(preset) = preset {
+        let preset = Some(preset).filter(|preset| !preset.is_empty());
+        outbox::Catalogue::new(preset.as_deref(), [""; 0], false)
+            .map_err(|error| Fault::field("preset", error))?;
+        catalogue.preset = preset;
+    }
+    if let Some(open) = open {
+        catalogue.open = open;
+    }
+    Ok(())
+}
+
+/// Changes an application.
 #[utoipa::path(patch, path = "/api/v1/applications/{application}", tag = "applications", params(("application" = String, Path, description = "its name or id")),
     request_body = wire::ApplicationPut,
     responses((status = 200, body = wire::Application, description = "the application")))]
@@ -83,6 +101,7 @@ pub(super) async fn update_application(
         return Err(Fault::new(Code::Conflict, detail));
     }
     application.name = asked.name;
+    apply(&mut application.catalogue, asked.preset, asked.open)?;
     let answer = shown(&application);
     api.node
         .change_topology(&caller.name, vec![TopologyChange::PutApplication(application)])

@@ -19,6 +19,7 @@ use super::wire;
 use crate::deliver::resolve::Guard;
 use crate::deliver::sign;
 use crate::nearest::nearest;
+use crate::outbox::catalogue::Catalogue;
 
 /// The time for an attempt to a destination of the outbox (SPEC O3).
 pub(super) const OUTBOX_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,7 +125,12 @@ pub(super) fn check_secret(signing: Signing, secret: String) -> Result<String, F
 }
 
 /// Says what is wrong with a destination before it is made.
-pub(super) fn check(guard: &Guard, topology: &Topology, destination: &Destination) -> Result<(), Fault> {
+pub(super) fn check(
+    guard: &Guard,
+    catalogue: &Catalogue,
+    topology: &Topology,
+    destination: &Destination,
+) -> Result<(), Fault> {
     check_name(&destination.name)?;
     if destination.description.chars().count() > DESCRIPTION_CHARACTERS {
         let reason = format!("it is longer than {DESCRIPTION_CHARACTERS} characters");
@@ -135,6 +141,13 @@ pub(super) fn check(guard: &Guard, topology: &Topology, destination: &Destinatio
     }
     check_addresses(&destination.notification_email_addresses)?;
     check_trigger_types(&destination.trigger_types)?;
+    if destination.takes_published() && destination.sources.len() == 1 {
+        for pattern in &destination.trigger_types {
+            catalogue
+                .check_subscription(pattern)
+                .map_err(|error| Fault::field("trigger_types", error))?;
+        }
+    }
     check_policy(topology, &destination.policy)?;
     if !TIMEOUTS.contains(&destination.timeout) {
         let given = wire::Span(destination.timeout);

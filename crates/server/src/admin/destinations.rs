@@ -164,7 +164,7 @@ pub(super) async fn create_destination(
     Body(asked): Body<wire::DestinationCreate>,
 ) -> Result<(StatusCode, Json<wire::Destination>), Fault> {
     let (mut destination, secret) = new_destination(&api, &caller, asked)?;
-    rules::check(api.node.transport().guard(), &caller.topology, &destination)?;
+    check(&api, &caller, &destination)?;
     if let Err(reason) = challenge(&api, &destination).await {
         destination.status = DestinationStatus::Unverified;
         destination.status_reason = Some(reason);
@@ -222,6 +222,17 @@ pub(super) fn new_destination(
     Ok((new, secret))
 }
 
+/// Says what is wrong with a destination before it is kept.
+pub(super) fn check(api: &Api, caller: &Caller, destination: &Destination) -> Result<(), Fault> {
+    let catalogue = api.node.snapshot.load().catalogue(destination.application);
+    rules::check(
+        api.node.transport().guard(),
+        &catalogue,
+        &caller.topology,
+        destination,
+    )
+}
+
 fn url_of(destination: &Destination) -> Option<&str> {
     match &destination.kind {
         DestinationKind::Push { url } => Some(url),
@@ -270,7 +281,7 @@ pub(super) async fn update_destination(
     let (caller, _turn) = caller.turn(&api).await;
     let mut destination = caller.destination(&named)?.clone();
     let secret = apply(&api, &caller, &mut destination, asked)?;
-    rules::check(api.node.transport().guard(), &caller.topology, &destination)?;
+    check(&api, &caller, &destination)?;
     if let Some(verdict) = verdict {
         verified(&mut destination, verdict, api.node.clock.now());
     }
@@ -290,7 +301,7 @@ async fn challenge_anew(
     let before = caller.destination(named)?;
     let mut after = before.clone();
     apply(api, caller, &mut after, asked.clone())?;
-    rules::check(api.node.transport().guard(), &caller.topology, &after)?;
+    check(api, caller, &after)?;
     let anew = after.verify && (url_of(&after) != url_of(before) || !before.verify);
     if !anew {
         return Ok(None);

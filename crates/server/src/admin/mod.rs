@@ -11,12 +11,14 @@ mod deliveries;
 mod destination_rules;
 mod destinations;
 pub mod error;
+mod event_types;
 mod events;
 mod guard;
 mod health;
 mod keys;
 mod nodes;
 mod openapi;
+mod publish;
 mod pull;
 mod quarantine;
 mod read;
@@ -28,6 +30,7 @@ mod shared;
 mod sources;
 mod stats;
 mod stream;
+mod tests;
 mod text;
 pub mod wire;
 
@@ -77,7 +80,7 @@ fn application_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
-        .routes(routes!(events::list_events))
+        .routes(routes!(events::list_events, publish::publish_events))
         .routes(routes!(events::show_event))
         .routes(routes!(events::event_body))
         .routes(routes!(events::replay_event))
@@ -105,6 +108,16 @@ fn application_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(destinations::resume_destination))
         .routes(routes!(destinations::reactivate_destination))
         .routes(routes!(destinations::rotate_destination_secret))
+        .routes(routes!(tests::test_destination))
+        .routes(routes!(
+            event_types::list_event_types,
+            event_types::create_event_type
+        ))
+        .routes(routes!(
+            event_types::show_event_type,
+            event_types::update_event_type,
+            event_types::delete_event_type
+        ))
         .routes(routes!(pull::pull))
         .routes(routes!(pull::ack))
         .routes(routes!(pull::nack))

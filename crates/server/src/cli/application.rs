@@ -59,7 +59,11 @@ pub(super) fn run(args: ApplicationArgs) -> anyhow::Result<()> {
         }
         ApplicationCommand::Create { name, json } => {
             let client = connection.client()?;
-            let body = wire::ApplicationPut { name };
+            let body = wire::ApplicationPut {
+                name,
+                preset: None,
+                open: None,
+            };
             let made = block_on(async { Ok(client.post::<Value>(PATH, &body).await?) })?;
             if json {
                 return output::json(&made);

@@ -8,6 +8,7 @@ mod attempt;
 pub mod connect;
 mod driver;
 mod pool;
+mod published;
 pub mod request;
 pub mod resolve;
 pub mod sign;

@@ -17,14 +17,14 @@ use http_body_util::Full;
 use super::resolve::Target;
 use super::sign::Signer;
 
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+pub(super) const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+pub(super) const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+pub(super) const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const HOOKFAST_EVENT_ID: HeaderName = HeaderName::from_static("hookfast-event-id");
 const HOOKFAST_SOURCE: HeaderName = HeaderName::from_static("hookfast-source");
 const HOOKFAST_ATTEMPT: HeaderName = HeaderName::from_static("hookfast-attempt");
 const HOOKFAST_TYPE: HeaderName = HeaderName::from_static("hookfast-type");
-const HOOKFAST_REPLAY: HeaderName = HeaderName::from_static("hookfast-replay");
+pub(super) const HOOKFAST_REPLAY: HeaderName = HeaderName::from_static("hookfast-replay");
 
 /// The longest provider's id that becomes `webhook-id`, in bytes.
 const MAX_WEBHOOK_ID_BYTES: usize = 256;
@@ -108,7 +108,7 @@ pub fn delivery_headers(
 
 /// The new id of a replay that asked for one; else the provider's, where a receiver reads it as we signed it;
 /// else the event's.
-fn webhook_id(claimed: &ClaimedDelivery) -> Cow<'_, str> {
+pub(super) fn webhook_id(claimed: &ClaimedDelivery) -> Cow<'_, str> {
     if let Some((_, Some(new))) = &claimed.replay {
         return Cow::Owned(new.to_string());
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hookfast_engine::event::HeaderBlock;
+use hookfast_engine::event::{Event, HeaderBlock};
+use hookfast_engine::id::{DeliveryId, EventId, SourceId};
 use hookfast_engine::outcome::{Failure, Outcome};
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::DestinationKind;
+use hookfast_engine::topology::{DestinationKind, OUTBOX};
 use hookfast_store::{Attempt, ClaimedDelivery};
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, Method};
@@ -25,6 +26,7 @@ use rustls::RootCertStore;
 pub use super::connect::trusted_roots;
 use super::connect::{Allowance, Dialer, Fault, in_words, io_failure, is_broken};
 use super::pool::{Connection, Pool};
+use super::published;
 use super::request::{Outgoing, delivery_headers};
 use super::resolve::{Guard, Target};
 use crate::clock::Clock;
@@ -174,15 +176,55 @@ impl Transport {
             .guard()
             .check_url(url, destination.allow_private)
             .map_err(|reason| (Failure::AddressBlocked, reason.to_string()))?;
-        let headers = delivery_headers(claimed, source, signer, now)
-            .map_err(|error| (Failure::RequestInvalid, error.to_string()))?;
+        // What an application published, or Hookfast itself, is written anew for each attempt.
+        let request = if claimed.event.source.publisher().is_some() {
+            published::request(destination, claimed, signer, now)
+        } else {
+            let headers = delivery_headers(claimed, source, signer, now);
+            headers
+                .map(|headers| (headers, claimed.event.body.clone()))
+                .map_err(|error| error.to_string())
+        };
+        let (headers, body) = request.map_err(|error| (Failure::RequestInvalid, error))?;
         Ok(Outgoing {
             method: Method::POST,
             target,
             headers,
-            body: claimed.event.body.clone(),
+            body,
             timeout: destination.timeout,
         })
+    }
+
+    /// Sends `destination` an event that was never published, as a delivery would be sent.
+    pub async fn test(
+        &self,
+        destination: &ReadyDestination,
+        event: &serde_json::Value,
+        clock: Clock,
+    ) -> Attempted {
+        let now = clock.now();
+        let application = destination.destination.application;
+        let event = Event {
+            id: EventId::new(now, clock.entropy()),
+            application,
+            source: SourceId::of_outbox(application),
+            provider_id: event["id"].as_str().map(str::to_owned),
+            event_type: event["type"].as_str().map(str::to_owned),
+            occurred_at: None,
+            accepted_at: now,
+            headers: HeaderBlock::default(),
+            body: Bytes::from(published::without_attempt(event).to_string()),
+        };
+        let claimed = ClaimedDelivery {
+            id: DeliveryId::from_u128(0),
+            destination: destination.destination.id,
+            attempt: 1,
+            round_attempt: 1,
+            event: Arc::new(event),
+            replay: None,
+            lease_until: now,
+        };
+        self.attempt(destination, &claimed, OUTBOX).await
     }
 
     async fn send_once(&self, outgoing: Outgoing, started_at: Timestamp, allowance: Allowance) -> Attempted {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookfast_engine::event::Event;
-use hookfast_engine::id::{EventId, QuarantineId};
+use hookfast_engine::id::{EventId, QuarantineId, SourceId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{OnInvalid, Source};
 use hookfast_signature::{Answer, HandshakeRefusal};
@@ -103,21 +103,29 @@ fn new_event(
     }
 }
 
-/// The mark of an event. SHA-256 for the body too: whoever could make two bodies of one short hash could hide
-/// a conflict.
 fn dedupe(source: &Source, key: &Key, body: &[u8], now: Timestamp) -> Dedupe {
-    let body_hash = digest::digest(&SHA256, body);
+    let expires_at = now.plus(source.dedupe_window);
+    match key {
+        Key::Text(text) => mark(source.id, &[text.as_bytes()], body, expires_at),
+        Key::Body => {
+            let hash = digest::digest(&SHA256, body);
+            mark(source.id, &[hash.as_ref()], body, expires_at)
+        }
+    }
+}
+
+/// The mark of an event of `source` whose dedupe key has these parts. SHA-256 for the body too: whoever could make
+/// two bodies of one short hash could hide a conflict.
+#[must_use]
+pub fn mark(source: SourceId, key: &[&[u8]], body: &[u8], expires_at: Timestamp) -> Dedupe {
     let mut hash = digest::Context::new(&SHA256);
-    hash.update(&source.id.as_u128().to_be_bytes());
+    hash.update(&source.as_u128().to_be_bytes());
     hash.update(&[0]);
-    hash.update(match key {
-        Key::Text(text) => text.as_bytes(),
-        Key::Body => body_hash.as_ref(),
-    });
+    key.iter().for_each(|part| hash.update(part));
     Dedupe {
         key: first(hash.finish().as_ref()),
-        body: first(body_hash.as_ref()),
-        expires_at: now.plus(source.dedupe_window),
+        body: first(digest::digest(&SHA256, body).as_ref()),
+        expires_at,
     }
 }
 

@@ -54,7 +54,7 @@ pub struct TooLarge {
 /// What attempt number `attempt` sends for the event that was published as `body`.
 ///
 /// It depends on nothing else, so every attempt sends the same but for its number. What was accepted is sent
-/// whatever its size: see [`check_size`].
+/// whatever its size: see [`check_size`]. A replay may show `new_id` in place of the event's own.
 ///
 /// # Errors
 /// Where `body` is not an event that can be published.
@@ -63,8 +63,12 @@ pub fn notification(
     form: Form,
     attempt: u32,
     accepted_at: Timestamp,
+    new_id: Option<&str>,
 ) -> Result<Notification, EnvelopeError> {
-    let published = Published::parse(body)?;
+    let mut published = Published::parse(body)?;
+    if let Some(new_id) = new_id {
+        published.id = Cow::Owned(new_id.to_owned());
+    }
     let draft = Draft::whole(&published, form, accepted_at)
         .fitting()
         .unwrap_or_else(|_| Draft::whole(&published, form, accepted_at));

@@ -14,7 +14,7 @@ fn shown(notification: &Notification) -> &str {
 }
 
 fn sent(body: &str, form: Form, attempt: u32) -> Notification {
-    notification(body.as_bytes(), form, attempt, ACCEPTED).unwrap()
+    notification(body.as_bytes(), form, attempt, ACCEPTED, None).unwrap()
 }
 
 const EVENT: &str = r#"{
@@ -188,7 +188,7 @@ fn large_fields_go_after_the_body_and_no_other_field_does() {
 
 #[test]
 fn a_stored_body_that_is_no_event_is_an_error() {
-    let fault = notification(b"{\"id\":1}", Form::Nylas, 1, ACCEPTED).unwrap_err();
+    let fault = notification(b"{\"id\":1}", Form::Nylas, 1, ACCEPTED, None).unwrap_err();
     assert_eq!(fault, EnvelopeError::Missing("specversion"));
 }
 
@@ -268,7 +268,7 @@ proptest! {
         cut: usize,
         flips in proptest::collection::vec(any::<(usize, u8)>(), 0..4),
     ) {
-        let _ = notification(&bytes, Form::Nylas, 1, ACCEPTED);
+        let _ = notification(&bytes, Form::Nylas, 1, ACCEPTED, None);
         let mut event = format!(
             "{{\"specversion\":\"1.0\",\"type\":\"message.x\",\"source\":\"s\",\"id\":\"i\",\"time\":\
              \"2026-03-01T12:00:00Z\",\"data\":{data}}}"
@@ -284,7 +284,7 @@ proptest! {
             let _ = check_size(&published, ACCEPTED);
         }
         for form in FORMS {
-            let _ = notification(&event, form, 12, ACCEPTED);
+            let _ = notification(&event, form, 12, ACCEPTED, None);
         }
     }
 }

@@ -428,7 +428,7 @@ fn every_example_can_be_published_and_arrives_as_it_is() {
             .remove("webhook_delivery_attempt");
         let body = serde_json::to_vec(&published).unwrap();
         assert_eq!(check_size(&Published::parse(&body).unwrap(), NOW), Ok(()));
-        let sent = notification(&body, Form::Nylas, 1, NOW).unwrap();
+        let sent = notification(&body, Form::Nylas, 1, NOW, None).unwrap();
         assert_eq!(
             serde_json::from_slice::<Value>(&sent.body).unwrap(),
             example,

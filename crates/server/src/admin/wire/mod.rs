@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod outbox;
 mod pull;
 mod setup;
 mod traffic;
 
+pub use self::outbox::*;
 pub use self::pull::*;
 pub use self::setup::*;
 pub use self::traffic::*;

@@ -462,14 +462,25 @@ pub struct Application {
     pub name: String,
     /// When it was made.
     pub created_at: Time,
+    /// The catalogue of trigger types that it knows beside its own; null for none.
+    pub preset: Option<String>,
+    /// Whether it may publish any type, known or not.
+    pub open: bool,
 }
 
-/// An application to be made, or its new name.
+/// An application to be made, or changed.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplicationPut {
     /// Its name, unique.
     pub name: String,
+    /// The catalogue of trigger types that it knows beside its own: `nylas`, or empty for none. What is left out
+    /// stays, or is as `[outbox]` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Whether it may publish any type, known or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<bool>,
 }
 
 /// What a key may do.
