@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crate::health::Gate;
 use crate::id::DestinationId;
+use crate::outcome::Outcome;
+use crate::retry::{Meaning, Policy, meaning};
 use crate::time::Timestamp;
 use lane::{Lane, Want};
 
@@ -122,10 +124,25 @@ pub struct End {
 pub enum EndResult {
     /// The destination took it.
     Succeeded,
-    /// The destination did not.
-    Failed,
+    /// The destination did not want this one, which says nothing of how much it can take.
+    Refused,
+    /// It may have been sent more than it can take.
+    Overloaded,
     /// It says nothing of the destination.
     Unknown,
+}
+
+impl EndResult {
+    /// What `outcome` is to a destination with this policy.
+    #[must_use]
+    pub fn of(policy: &Policy, outcome: &Outcome) -> Self {
+        match meaning(policy, outcome) {
+            Meaning::Success => Self::Succeeded,
+            Meaning::Permanent | Meaning::Retryable if outcome.shows_overload() => Self::Overloaded,
+            Meaning::Permanent | Meaning::Retryable => Self::Refused,
+            Meaning::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// A claim to be made.

@@ -80,6 +80,28 @@ impl Failure {
 }
 
 impl Outcome {
+    /// Whether it shows that more was sent than the destination could take: no answer from it, or one that gateways and
+    /// rate limits give. A refusal of any other kind shows nothing of the sort: it says what the handler thinks of this
+    /// one event.
+    #[must_use]
+    pub const fn shows_overload(&self) -> bool {
+        match self {
+            Self::Answered { status, .. } => matches!(status, 429 | 502..=504),
+            Self::TimedOut => true,
+            Self::Unreachable { failure } => match failure {
+                Failure::NameResolution
+                | Failure::ConnectionRefused
+                | Failure::ConnectionReset
+                | Failure::ConnectionFailed
+                | Failure::TlsHandshake => true,
+                Failure::AddressBlocked | Failure::NotHttp | Failure::RequestInvalid | Failure::Internal => {
+                    false
+                }
+            },
+            Self::Acknowledged | Self::Returned { .. } | Self::Lost | Self::Released => false,
+        }
+    }
+
     /// The name used in the API and in metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -651,11 +651,7 @@ impl World {
             Settled::Moved { gate, .. } => (Some(gate), None),
             Settled::Stale => (None, None),
         };
-        let result = match meaning(&Policy::inbox(), &outcome) {
-            Meaning::Success => EndResult::Succeeded,
-            Meaning::Permanent | Meaning::Retryable => EndResult::Failed,
-            Meaning::Unknown => EndResult::Unknown,
-        };
+        let result = EndResult::of(&Policy::inbox(), &outcome);
         let ended = Input::Ended {
             destination: delivery.destination,
             bytes: delivery.event.body.len(),

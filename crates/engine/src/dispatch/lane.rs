@@ -17,6 +17,10 @@ const WINDOW_AFTER_DOWNTIME: f64 = 2.0;
 const WINDOW_FLOOR_FOR_LATENCY: f64 = 8.0;
 /// The window is halved at most once in this time, or in one latency where that is longer.
 const CUT_INTERVAL: Duration = Duration::from_millis(100);
+/// So many ends count as the recent ones.
+const RECENT_ENDS: f64 = 64.0;
+/// Up to this share of the recent ends may look like overload without a cut: something always fails.
+const OVERLOAD_TOLERATED: f64 = 0.1;
 
 /// One destination's lane.
 #[derive(Debug)]
@@ -143,15 +147,19 @@ impl Lane {
             && rate_admits
     }
 
+    /// How many attempts may be under way at once, as found out by trying.
+    pub(super) fn window(&self) -> u32 {
+        self.pace.window()
+    }
+
     /// Slots of the window that are free.
     fn room(&self) -> u32 {
-        self.pace.window().saturating_sub(self.in_flight)
+        self.window().saturating_sub(self.in_flight)
     }
 
     /// Slots free for new events while a backlog drains: a quarter of the window is theirs.
     fn fresh_room(&self) -> u32 {
-        self.pace
-            .window()
+        self.window()
             .div_ceil(4)
             .saturating_sub(self.fresh)
             .min(self.room())
@@ -159,7 +167,7 @@ impl Lane {
 
     /// Slots free for the backlog while it drains: three quarters of the window, or all but what is fresh.
     fn backlog_room(&self) -> u32 {
-        let window = self.pace.window();
+        let window = self.window();
         let reserved = if window > 1 { window.div_ceil(4) } else { 0 };
         let old = self.in_flight.saturating_sub(self.fresh);
         (window - reserved).saturating_sub(old).min(self.room())
@@ -228,7 +236,7 @@ impl Lane {
             None => (self.room(), None),
         };
         // Few larger claims cost less than many of one, so a busy lane waits until some slots are free.
-        let worthwhile = (self.pace.window() / 8).clamp(1, 8);
+        let worthwhile = (self.window() / 8).clamp(1, 8);
         if room == 0 || (room < worthwhile && self.in_flight >= worthwhile && due_from.is_none()) {
             return Want::Nothing;
         }
@@ -303,7 +311,8 @@ impl Lane {
     pub(super) fn ended(&mut self, now: Timestamp, end: End) {
         match end.result {
             EndResult::Succeeded => self.pace.succeeded(end.latency),
-            EndResult::Failed => self.pace.failed(now),
+            EndResult::Refused => self.pace.note(0.0),
+            EndResult::Overloaded => self.pace.overloaded(now),
             EndResult::Unknown => {}
         }
         if let Some(due_at) = end.due_at {
@@ -335,8 +344,9 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     [one, other].into_iter().flatten().min()
 }
 
-/// The adaptive window: it doubles while all goes well, then grows by one per window; a failure halves it,
-/// and a latency well above the least one seen stops its growth.
+/// The adaptive window: it doubles while all goes well; overload in more than a small share of the recent ends halves
+/// it, and from there it grows by one per window; a latency well above the least one seen stops its growth. Refusals
+/// leave it alone: a handler that refuses some events takes the others as fast as ever.
 #[derive(Debug)]
 struct Pace {
     window: f64,
@@ -346,6 +356,8 @@ struct Pace {
     latency: Option<f64>,
     /// The least latency seen, creeping up so that it is forgotten in time, in seconds.
     least: f64,
+    /// The share of the recent ends that look like overload.
+    overload: f64,
     last_cut: Option<Timestamp>,
 }
 
@@ -358,6 +370,7 @@ impl Pace {
             longest,
             latency: None,
             least: f64::MAX,
+            overload: 0.0,
             last_cut: None,
         }
     }
@@ -367,6 +380,7 @@ impl Pace {
     }
 
     fn succeeded(&mut self, latency: Duration) {
+        self.note(0.0);
         let sample = latency.as_secs_f64();
         let average = self
             .latency
@@ -384,7 +398,16 @@ impl Pace {
         self.window = self.window.min(self.longest);
     }
 
-    fn failed(&mut self, now: Timestamp) {
+    /// Takes an end into the share of the recent ones that look like overload.
+    fn note(&mut self, overload: f64) {
+        self.overload += (overload - self.overload) / RECENT_ENDS;
+    }
+
+    fn overloaded(&mut self, now: Timestamp) {
+        self.note(1.0);
+        if self.overload <= OVERLOAD_TOLERATED {
+            return;
+        }
         let interval = CUT_INTERVAL.max(Duration::from_secs_f64(self.latency.unwrap_or(0.0).min(60.0)));
         if self.last_cut.is_none_or(|last| last.plus(interval) <= now) {
             self.threshold = (self.window / 2.0).max(1.0);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+mod pace;
+
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 fn at(millis: u64) -> Timestamp {
@@ -28,11 +30,21 @@ struct World {
     dispatcher: Dispatcher,
     now: Timestamp,
     waiting: BTreeMap<DestinationId, Vec<(Timestamp, Timestamp)>>,
-    /// End, destination, accepted.
-    under_way: Vec<(Timestamp, DestinationId, Timestamp)>,
+    under_way: Vec<UnderWay>,
     latency: BTreeMap<DestinationId, Duration>,
+    /// How each attempt ends, given how many were under way to its destination when it began.
+    ends: Box<dyn FnMut(usize) -> EndResult>,
     delivered: Vec<(Timestamp, DestinationId, Timestamp)>,
+    not_taken: usize,
     most: BTreeMap<DestinationId, usize>,
+}
+
+/// An attempt that has not ended.
+struct UnderWay {
+    end: Timestamp,
+    destination: DestinationId,
+    accepted: Timestamp,
+    result: EndResult,
 }
 
 impl World {
@@ -47,7 +59,9 @@ impl World {
             waiting: BTreeMap::new(),
             under_way: Vec::new(),
             latency: BTreeMap::new(),
+            ends: Box::new(|_| EndResult::Succeeded),
             delivered: Vec::new(),
+            not_taken: 0,
             most: BTreeMap::new(),
         };
         world.input(Input::Destinations(destinations));
@@ -97,13 +111,18 @@ impl World {
             .get(&destination)
             .copied()
             .unwrap_or(Duration::from_millis(1));
-        self.under_way
-            .push((self.now.plus(latency), destination, accepted));
-        let count = self
+        let others = self
             .under_way
             .iter()
-            .filter(|(_, other, _)| *other == destination)
-            .count();
+            .filter(|other| other.destination == destination);
+        let count = others.count() + 1;
+        let result = (self.ends)(count);
+        self.under_way.push(UnderWay {
+            end: self.now.plus(latency),
+            destination,
+            accepted,
+            result,
+        });
         let most = self.most.entry(destination).or_default();
         *most = (*most).max(count);
     }
@@ -126,7 +145,7 @@ impl World {
     /// Lets virtual time run until `until`.
     fn run(&mut self, until: Timestamp) {
         loop {
-            let next_end = self.under_way.iter().map(|(end, ..)| *end).min();
+            let next_end = self.under_way.iter().map(|each| each.end).min();
             let wake = self.dispatcher.wake_at();
             let next = [next_end, wake]
                 .into_iter()
@@ -136,30 +155,35 @@ impl World {
             let Some(next) = next else { break };
             self.now = self.now.max(next);
             self.input(Input::Wake);
-            while let Some(index) = self.under_way.iter().position(|(end, ..)| *end <= self.now) {
-                let (_, destination, accepted_at) = self.under_way.swap_remove(index);
-                self.delivered.push((self.now, destination, accepted_at));
-                let latency = self
-                    .latency
-                    .get(&destination)
-                    .copied()
-                    .unwrap_or(Duration::from_millis(1));
-                let gate = Some(Gate::Ready);
-                let end = End {
-                    result: EndResult::Succeeded,
-                    latency,
-                    gate,
-                    due_at: None,
-                };
-                self.input(Input::Ended {
-                    destination,
-                    bytes: 1_000,
-                    accepted_at,
-                    end,
-                });
+            while let Some(index) = self.under_way.iter().position(|each| each.end <= self.now) {
+                let ended = self.under_way.swap_remove(index);
+                self.end(&ended);
             }
         }
         self.now = until;
+    }
+
+    /// Reports an attempt's end. What was not taken does not come again.
+    fn end(&mut self, ended: &UnderWay) {
+        let (destination, accepted_at) = (ended.destination, ended.accepted);
+        if ended.result == EndResult::Succeeded {
+            self.delivered.push((self.now, destination, accepted_at));
+        } else {
+            self.not_taken += 1;
+        }
+        let latency = self.latency.get(&destination).copied();
+        let end = End {
+            result: ended.result,
+            latency: latency.unwrap_or(Duration::from_millis(1)),
+            gate: Some(Gate::Ready),
+            due_at: None,
+        };
+        self.input(Input::Ended {
+            destination,
+            bytes: 1_000,
+            accepted_at,
+            end,
+        });
     }
 }
 

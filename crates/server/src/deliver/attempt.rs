@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hookfast_engine::dispatch::{End, EndResult, Input};
 use hookfast_engine::event::HeaderBlock;
 use hookfast_engine::outcome::Outcome;
-use hookfast_engine::retry::{Meaning, Verdict, meaning};
+use hookfast_engine::retry::Verdict;
 use hookfast_engine::time::Timestamp;
 use hookfast_store::{Attempt, AttemptEnd, ClaimedDelivery, Settled, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -92,11 +92,9 @@ impl Attempter {
         attempted: Attempted,
     ) {
         let latency = attempted.duration;
-        let result = match destination.map(|ready| meaning(&ready.policy, &attempted.outcome)) {
-            Some(Meaning::Success) => EndResult::Succeeded,
-            Some(Meaning::Permanent | Meaning::Retryable) => EndResult::Failed,
-            Some(Meaning::Unknown) | None => EndResult::Unknown,
-        };
+        let result = destination.map_or(EndResult::Unknown, |ready| {
+            EndResult::of(&ready.policy, &attempted.outcome)
+        });
         let attempt = attempted.into_attempt(delivery.attempt);
         let (gate, due_at) = match self.settle_until_taken(delivery, attempt).await {
             Some(settled) => {
