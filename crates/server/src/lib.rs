@@ -21,5 +21,6 @@ pub mod settings;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
+pub mod units;
 pub mod upkeep;
 pub mod vault;

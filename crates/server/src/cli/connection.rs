@@ -15,7 +15,7 @@ use super::output::{self, Table};
 use crate::admin::wire;
 use crate::client::{Client, Query};
 use crate::clock::Clock;
-use crate::config::text;
+use crate::units;
 
 /// The data directory where none is named.
 pub(super) const USUAL_DATA: &str = "./hookfast-data";
@@ -202,19 +202,19 @@ pub(super) fn content(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// A duration as an argument.
 pub(super) fn span(argument: &str) -> Result<wire::Span, String> {
-    text::duration(argument)
+    units::duration(argument)
         .map(wire::Span)
         .map_err(|error| error.to_string())
 }
 
 /// A size as an argument.
 pub(super) fn size(argument: &str) -> Result<u64, String> {
-    text::size(argument).map_err(|error| error.to_string())
+    units::size(argument).map_err(|error| error.to_string())
 }
 
 /// A point in time as an argument: RFC 3339, a day in UTC, or how long ago.
 pub(super) fn time(argument: &str) -> Result<wire::Time, String> {
-    if let Ok(ago) = text::duration(argument) {
+    if let Ok(ago) = units::duration(argument) {
         return Ok(wire::Time(Clock.now().minus(ago)));
     }
     let day = format!("{argument}T00:00:00Z").parse();

@@ -9,7 +9,7 @@ use super::output::{self, cell, dim, maybe, relative};
 use crate::admin::wire;
 use crate::client::{Client, Query};
 use crate::clock::Clock;
-use crate::config::text::size_text;
+use crate::units::size_text;
 
 const PATH: &str = "/api/v1/events";
 /// How many characters of a body are shown to people.

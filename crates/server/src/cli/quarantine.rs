@@ -12,7 +12,7 @@ use super::output::{self, cell, dim, relative};
 use crate::admin::wire;
 use crate::client::Query;
 use crate::clock::Clock;
-use crate::config::text::size_text;
+use crate::units::size_text;
 
 const PATH: &str = "/api/v1/quarantine";
 

@@ -11,7 +11,7 @@ use super::connection::{
 use super::output::{self, Table, cell, dim, maybe, word};
 use crate::admin::wire;
 use crate::client::Query;
-use crate::config::text::size_text;
+use crate::units::size_text;
 
 const PATH: &str = "/api/v1/sources";
 

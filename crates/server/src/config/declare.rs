@@ -17,10 +17,10 @@ use hookfast_signature::Secret;
 
 use super::section::Section;
 use super::sections::bounds;
-use super::text;
 use crate::deliver::sign;
 use crate::ingest::scheme::{self, GENERIC};
 use crate::nearest::nearest;
+use crate::units;
 
 const DEDUPE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -565,7 +565,7 @@ fn policy(name: &str, section: Section<'_>) -> Option<Policy> {
 }
 
 fn schedule(section: &Section<'_>, base: &Schedule) -> Option<Schedule> {
-    let within = |text: &str| match text::duration(text) {
+    let within = |text: &str| match units::duration(text) {
         Ok(delay) if bounds::DELAY.contains(&delay) => Ok(delay),
         Ok(_) => Err(format!(
             "`{text}` is too short or too long: a delay is 1ms at the least"

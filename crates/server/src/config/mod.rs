@@ -12,7 +12,6 @@ mod mistakes;
 mod section;
 mod sections;
 pub mod show;
-pub mod text;
 
 use std::path::{Path, PathBuf};
 

@@ -15,8 +15,8 @@ use hookfast_signature::Secret;
 use super::expand;
 use super::layers::{Environment, Node, Table, Value};
 use super::mistakes::{Mistakes, Place};
-use super::text;
 use crate::nearest::nearest;
+use crate::units;
 
 /// What the readers of all sections share.
 pub(super) struct Context<'a> {
@@ -272,12 +272,12 @@ impl<'a> Section<'a> {
             return None;
         }
         self.parsed(key, |text| {
-            let duration = text::duration(text).map_err(|error| error.to_string())?;
+            let duration = units::duration(text).map_err(|error| error.to_string())?;
             if bounds.contains(&duration) {
                 return Ok(duration);
             }
             let (low, high) = (bounds.start(), bounds.end());
-            let (low, high) = (text::duration_text(*low), text::duration_text(*high));
+            let (low, high) = (units::duration_text(*low), units::duration_text(*high));
             Err(format!("{text} is outside of {low} to {high}"))
         })
     }
@@ -291,13 +291,13 @@ impl<'a> Section<'a> {
                 self.text_of(key, node)?
             }
         };
-        let size = text::size(&text)
+        let size = units::size(&text)
             .map_err(|error| self.mistake(key, error.to_string()))
             .ok()?;
         if bounds.contains(&size) {
             return Some(size);
         }
-        let (low, high) = (text::size_text(*bounds.start()), text::size_text(*bounds.end()));
+        let (low, high) = (units::size_text(*bounds.start()), units::size_text(*bounds.end()));
         self.mistake(key, format!("{text} is outside of {low} to {high}"));
         None
     }

@@ -11,8 +11,8 @@ use hookfast_engine::topology::{DedupeKey, DestinationKind, OnInvalid, Verify};
 
 use super::layers::{Environment, Flags, Layers, Node, Table, Value};
 use super::mistakes::{Mistakes, Place};
-use super::text::{duration_text, size_text};
 use super::{Config, DeclaredDestination, DeclaredSource};
+use crate::units::{duration_text, size_text};
 
 /// What stands in place of a secret.
 pub const MASK: &str = "********";

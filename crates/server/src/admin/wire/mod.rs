@@ -18,7 +18,7 @@ pub use self::outbox::*;
 pub use self::pull::*;
 pub use self::setup::*;
 pub use self::traffic::*;
-pub use super::text::{Span, TextError, Time};
+pub use super::text::{NoTime, Span, Time};
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]

@@ -1,12 +1,13 @@
 //! Durations and sizes as people write them: `30s`, `1h30m`, `10MiB`.
 //!
-//! Owns both forms, read and written. Must not know which keys have them.
+//! Owns both forms, read and written. Must not know who reads them: the configuration, the API and the command line
+//! all do.
 
 use std::time::Duration;
 
 /// Why a text is no duration or size.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TextError {
+pub enum UnitError {
     /// Not a duration.
     #[error("`{0}` is not a duration: write numbers with us, ms, s, m, h or d, such as 30s, 1h30m or 7d")]
     Duration(String),
@@ -40,8 +41,8 @@ const SIZES: [(&str, u64); 7] = [
 ///
 /// # Errors
 /// Where it has no number, no unit or an unknown one, or is longer than half a million years.
-pub fn duration(text: &str) -> Result<Duration, TextError> {
-    parse_duration(text.trim()).ok_or_else(|| TextError::Duration(shortened(text)))
+pub fn duration(text: &str) -> Result<Duration, UnitError> {
+    parse_duration(text.trim()).ok_or_else(|| UnitError::Duration(shortened(text)))
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -64,8 +65,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
 ///
 /// # Errors
 /// Where it is no number with a known unit, or does not fit 64 bits.
-pub fn size(text: &str) -> Result<u64, TextError> {
-    parse_size(text.trim()).ok_or_else(|| TextError::Size(shortened(text)))
+pub fn size(text: &str) -> Result<u64, UnitError> {
+    parse_size(text.trim()).ok_or_else(|| UnitError::Size(shortened(text)))
 }
 
 fn parse_size(text: &str) -> Option<u64> {
