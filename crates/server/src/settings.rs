@@ -23,6 +23,9 @@ pub struct Settings {
     pub data: PathBuf,
     /// What providers see as the start of our URLs, where their schemes sign it.
     pub public_url: Option<String>,
+    /// Names and addresses, beside their own, that the admin and API listeners answer to; as `Host` headers hold
+    /// them, without brackets.
+    pub hosts: Vec<String>,
     /// Addresses of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Certificate chain and key, as PEM files, where listeners speak TLS.

@@ -93,7 +93,7 @@ fn check_host(api: &Api, request: &Request) -> Result<(), Fault> {
     let host: String = authority.host().chars().take(80).collect();
     Err(Fault::new(
         Code::HostNotAllowed,
-        format!("`{host}` is not a name of this listener; use its address, or set server.public_url"),
+        format!("`{host}` is not a name of this listener: use its address, or add the name to server.hosts"),
     ))
 }
 
@@ -105,6 +105,7 @@ fn host_allowed(host: &str, local: Option<IpAddr>, names: &[String]) -> bool {
         .unwrap_or(&host);
     match literal.parse::<IpAddr>() {
         Ok(address) if address.to_canonical().is_loopback() => true,
+        Ok(address) if names.contains(&address.to_string()) => true,
         // An address cannot be rebound; on a listener that is reachable from elsewhere, the address that people
         // use may be that of a gateway before it.
         Ok(address) => local.is_some_and(|local| {
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn hosts_that_a_stranger_could_point_here_are_refused() {
-        let names = ["hooks.example.com".to_owned()];
+        let names = ["hooks.example.com", "172.17.0.1", "2001:db8::5"].map(str::to_owned);
         let check = |host, local: &str| host_allowed(host, Some(local.parse().unwrap()), &names);
         for host in [
             "localhost",
@@ -213,6 +214,9 @@ mod tests {
             "[::1]",
             "127.9.9.9",
             "hooks.example.com",
+            "HOOKS.example.com.",
+            "172.17.0.1",
+            "[2001:db8::5]",
             "a.localhost",
         ] {
             assert!(check(host, "127.0.0.1"), "{host}");

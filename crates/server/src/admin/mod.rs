@@ -70,7 +70,7 @@ impl Surface {
 pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) surface: Surface,
-    /// Host names, beside loopback ones and addresses, that this listener answers to.
+    /// Host names and addresses, beside its own and loopback ones, that this listener answers to.
     host_names: Vec<String>,
     description: String,
 }
@@ -177,10 +177,11 @@ pub(crate) fn router(node: Arc<Node>, surface: Surface) -> Router {
         .as_deref()
         .and_then(|url| url::Url::parse(url).ok());
     let public_host = public_host.and_then(|url| url.host_str().map(str::to_ascii_lowercase));
+    let host_names = node.settings.hosts.iter().cloned().chain(public_host).collect();
     let api = Arc::new(Api {
         node,
         surface,
-        host_names: public_host.into_iter().collect(),
+        host_names,
         description: serde_json::to_string_pretty(&description).unwrap_or_default(),
     });
     routes

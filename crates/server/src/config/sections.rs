@@ -47,6 +47,7 @@ struct Server {
     data: PathBuf,
     encryption_key: KeySource,
     public_url: Option<String>,
+    hosts: Vec<String>,
     trusted_proxies: Vec<IpNet>,
     log: String,
     log_format: LogFormat,
@@ -74,6 +75,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Read> {
             api: server.api,
             data: server.data,
             public_url: server.public_url,
+            hosts: server.hosts,
             trusted_proxies: server.trusted_proxies,
             tls: tls?,
             ingest: ingest?,
@@ -111,6 +113,7 @@ fn server(section: Section<'_>) -> Option<Server> {
     }
     let encryption_key = encryption_key(&section, data.as_ref());
     let public_url = section.parsed("public_url", public_url);
+    let hosts = section.parsed_list("hosts", host);
     let trusted_proxies = section.parsed_list("trusted_proxies", network);
     let log = section.parsed("log", log_filter);
     let log_format = section.word(
@@ -128,6 +131,7 @@ fn server(section: Section<'_>) -> Option<Server> {
         data: data?,
         encryption_key: encryption_key?,
         public_url,
+        hosts: hosts?,
         trusted_proxies: trusted_proxies?,
         log: log?,
         log_format: log_format?,
@@ -317,6 +321,24 @@ fn public_url(text: &str) -> Result<String, String> {
         Some(_) => Ok(text.trim_end_matches('/').to_owned()),
         None => Err(format!("`{text}` is not a URL such as https://hooks.example.com")),
     }
+}
+
+/// A host name, or an address, as a `Host` header names it; without a port.
+fn host(text: &str) -> Result<String, String> {
+    let literal = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    if let Ok(address) = literal.unwrap_or(text).parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    // The characters of names; a name in another script is written in its ASCII form.
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let labels = || name.split('.');
+    if name.len() <= 253 && labels().all(|label| !label.is_empty() && label.bytes().all(plain)) {
+        return Ok(name);
+    }
+    Err(format!(
+        "`{text}` is not a host name: write it without scheme, port or path, such as hooks.internal.example.com"
+    ))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

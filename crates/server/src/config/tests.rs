@@ -268,6 +268,37 @@ url = "smtp://localhost"
 }
 
 #[test]
+fn hosts_are_names_and_addresses_as_host_headers_hold_them() {
+    let hosts =
+        read("[server]\nhosts = ['Hooks.Internal.', '10.0.0.7', '[2001:db8::7]', '2001:DB8::8', 'admin']\n");
+    assert_eq!(
+        hosts.unwrap().settings.hosts,
+        [
+            "hooks.internal",
+            "10.0.0.7",
+            "2001:db8::7",
+            "2001:db8::8",
+            "admin"
+        ]
+    );
+    for wrong in [
+        "",
+        "http://a.example",
+        "a.example:80",
+        "*.example",
+        "a..b",
+        "a b",
+        "[::1]:80",
+    ] {
+        let message = read(&format!("[server]\nhosts = ['{wrong}']\n")).unwrap_err();
+        assert!(
+            message.contains("server.hosts") && message.contains("without scheme, port"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_is_no_toml_or_not_there_is_one_clear_mistake() {
     let message = read("[server\nlisten = ").unwrap_err();
     assert!(message.contains("hookfast.toml:1"), "{message}");

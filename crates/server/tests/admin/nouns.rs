@@ -246,18 +246,20 @@ async fn hosts_that_are_not_this_listeners_are_refused_before_anything_else() {
         ("127.0.0.1", 200),
         ("[::1]:80", 200),
         ("hooks.example.com", 200),
+        ("hooks.internal:8081", 200),
         ("evil.example", 421),
+        ("hooks.internal.evil.example", 421),
         ("10.9.8.7", 421),
     ] {
-        let answer = served
-            .ask("GET", "/healthz")
-            .key(None)
-            .header("host", host)
-            .send()
-            .await;
-        assert_eq!(answer.status, status, "{host}");
-        if status == 421 {
-            answer.problem(421, "host-not-allowed");
+        for at_api in [false, true] {
+            let asking = served.ask("GET", "/healthz").key(None).header("host", host);
+            let asking = if at_api { asking.at_api() } else { asking };
+            let answer = asking.send().await;
+            assert_eq!(answer.status, status, "{host}");
+            if status == 421 {
+                let detail = answer.problem(421, "host-not-allowed");
+                assert!(detail.contains("server.hosts"), "{detail}");
+            }
         }
     }
     let mut raw = TcpStream::connect(served.admin).await.unwrap();

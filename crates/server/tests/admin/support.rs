@@ -36,6 +36,7 @@ pub(crate) fn settings(data: &std::path::Path) -> Settings {
         api: None,
         data: data.to_owned(),
         public_url: Some("https://hooks.example.com".to_owned()),
+        hosts: vec!["hooks.internal".to_owned()],
         trusted_proxies: Vec::new(),
         tls: None,
         ingest: IngestLimits {

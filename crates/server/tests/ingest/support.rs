@@ -41,6 +41,7 @@ pub(crate) fn settings() -> Settings {
         api: None,
         data: "unused".into(),
         public_url: None,
+        hosts: Vec::new(),
         trusted_proxies: Vec::new(),
         tls: None,
         ingest: IngestLimits {
