@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Surface};
 use crate::cli::serve::{Asked, Signals};
 use crate::clock::Clock;
-use crate::config::{self, Config, Mistakes};
+use crate::config::{self, AtStart, Config, Mistakes};
 use crate::deliver::connect::trusted_roots;
 use crate::deliver::resolve::Guard;
 use crate::deliver::transport::Transport;
@@ -53,6 +53,8 @@ pub struct App {
     /// Tasks that need no farewell.
     upkeep: JoinSet<()>,
     abandon: CancellationToken,
+    /// What it was started with, of what a reload does not apply.
+    at_start: AtStart,
 }
 
 /// Why a server stopped.
@@ -81,10 +83,10 @@ impl App {
         ensure_default_application(&node).await?;
         admin::ensure_admin_key(&node, std::env::var("HOOKFAST_ADMIN_KEY").ok()).await?;
         apply(&node, &config).await?;
-        Self::listen(node, driver).await
+        Self::listen(node, driver, config.at_start).await
     }
 
-    async fn listen(node: Arc<Node>, driver: Driver) -> anyhow::Result<Self> {
+    async fn listen(node: Arc<Node>, driver: Driver, at_start: AtStart) -> anyhow::Result<Self> {
         let settings = &node.settings;
         let tls = settings
             .tls
@@ -136,6 +138,7 @@ impl App {
             deliveries: tokio::spawn(running),
             upkeep: JoinSet::new(),
             abandon,
+            at_start,
             tls: tls.clone(),
             node: node.clone(),
         };
@@ -179,15 +182,27 @@ impl App {
     }
 
     async fn reload(&self, read: Result<Config, Mistakes>) {
-        let applied = match read {
-            Ok(config) => apply(&self.node, &config).await,
-            Err(mistakes) => Err(mistakes.into()),
-        };
-        let applied = applied.and_then(|()| self.tls.as_ref().map_or(Ok(()), |tls| tls.reload()));
-        match applied {
+        match self.read_again(read).await {
             Ok(()) => tracing::info!("the configuration was read again and applied"),
             Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration was not applied"),
         }
+    }
+
+    /// Applies what counts while the server runs, all of it or nothing, and tells what does not.
+    async fn read_again(&self, read: Result<Config, Mistakes>) -> anyhow::Result<()> {
+        let config = read?;
+        let certificate = self.tls.as_ref().map(|tls| tls.read_again()).transpose()?;
+        apply(&self.node, &config).await?;
+        if let Some((tls, certificate)) = self.tls.as_ref().zip(certificate) {
+            tls.replace(certificate);
+        }
+        for key in self.at_start.changed(&config.at_start) {
+            tracing::warn!(
+                key,
+                "this setting was changed and counts from the next start on: restart the server"
+            );
+        }
+        Ok(())
     }
 
     /// Takes no new requests, lets what is in hand finish or gives it back, and closes the store.

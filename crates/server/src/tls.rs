@@ -35,13 +35,17 @@ impl Tls {
         })
     }
 
-    /// Reads the files again. Where that fails, what was read before stays in use.
+    /// Reads the files again, for [`Tls::replace`]; until then, what was read before stays in use.
     ///
     /// # Errors
     /// As [`Tls::load`].
-    pub fn reload(&self) -> anyhow::Result<()> {
-        self.config.store(read(&self.files)?);
-        Ok(())
+    pub fn read_again(&self) -> anyhow::Result<Arc<ServerConfig>> {
+        read(&self.files)
+    }
+
+    /// What the connections from now on use.
+    pub fn replace(&self, read: Arc<ServerConfig>) {
+        self.config.store(read);
     }
 
     /// What takes the next connection.
@@ -96,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_damaged_on_a_reload_leave_the_old_certificate_in_use() {
+    fn files_that_are_damaged_are_told_and_those_that_are_whole_can_take_the_place_of_the_old_ones() {
         let directory = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let files = TlsFiles {
@@ -109,17 +113,13 @@ mod tests {
         assert!(missing.to_string().contains("key.pem"), "{missing:#}");
         std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
         let tls = Tls::load(&files).unwrap();
-        let before = tls.config.load_full();
         std::fs::write(&files.cert, "nothing").unwrap();
-        assert!(
-            tls.reload()
-                .unwrap_err()
-                .to_string()
-                .contains("holds no certificate")
-        );
-        assert!(Arc::ptr_eq(&before, &tls.config.load_full()));
+        let damaged = tls.read_again().unwrap_err().to_string();
+        assert!(damaged.contains("holds no certificate"), "{damaged}");
         std::fs::write(&files.cert, made.cert.pem()).unwrap();
-        tls.reload().unwrap();
-        assert!(!Arc::ptr_eq(&before, &tls.config.load_full()));
+        let again = tls.read_again().unwrap();
+        assert!(!Arc::ptr_eq(&again, &tls.config.load_full()));
+        tls.replace(again.clone());
+        assert!(Arc::ptr_eq(&again, &tls.config.load_full()));
     }
 }

@@ -96,6 +96,45 @@ fn a_stop_does_not_wait_for_a_delivery_that_hangs_and_makes_it_after_the_next_st
     );
 }
 
+#[test]
+fn a_reload_applies_what_is_declared_and_names_each_setting_that_waits_for_a_restart() {
+    const AGAIN: &str = "the configuration was read again and applied";
+    let app = App::start();
+    let before = nylas::config(&app.url());
+    let mut server = Server::with(&before);
+    let secret_setting = "c0ffee".repeat(11).split_off(2);
+    let settings = format!(
+        "[server]\ngrace = \"11s\"\ntrusted_proxies = [\"10.0.0.7\"]\nencryption_key = \"{secret_setting}\"\n\
+         [retention]\ndead = \"91d\"\nsettled = \"30d\"\n\n"
+    );
+    let source = "[[source]]\nname = \"second\"\nprovider = \"nylas\"\n";
+    let reload = |server: &mut Server, config: &str, times: usize| {
+        server.configure(config);
+        server.hang_up();
+        wait_for("the reload", || {
+            (server.log().matches(AGAIN).count() == times).then_some(())
+        });
+        let log = server.log();
+        let warned = log
+            .lines()
+            .filter(|line| line.contains("counts from the next start on"));
+        let keys = warned.filter_map(|line| line.split_once("key=\"")?.1.split('"').next());
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let named = reload(&mut server, &(settings + &before + source), 1);
+    let waiting = [
+        "retention.dead",
+        "server.encryption_key",
+        "server.grace",
+        "server.trusted_proxies",
+    ];
+    assert_eq!(named, waiting);
+    assert!(!server.log().contains(&secret_setting));
+    assert_eq!(server.get("/api/v1/sources/second")["name"], "second");
+    let unchanged = reload(&mut server, &before, 2);
+    assert_eq!(unchanged, waiting, "what is in use is what the file says again");
+}
+
 /// Runs `hookfast serve` on that data directory, on ports of the system's choice, until it ends by itself.
 fn serve(data: &Path) -> Output {
     let mut command = hookfast();

@@ -9,6 +9,7 @@ mod declare;
 mod expand;
 mod layers;
 mod mistakes;
+mod restart;
 mod section;
 mod sections;
 pub mod show;
@@ -20,6 +21,7 @@ use hookfast_signature::Secret;
 pub use declare::{Declared, DeclaredDestination, DeclaredSource, check_provider};
 pub use layers::{DEFAULTS, Environment, Flags, USUAL_FILE, environment};
 pub use mistakes::{Mistake, Mistakes, Place};
+pub use restart::AtStart;
 
 use crate::clock::Clock;
 use crate::settings::Settings;
@@ -42,6 +44,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The file that was read, where there was one.
     pub file: Option<PathBuf>,
+    /// The settings that count from a start on, to tell what a reload cannot apply.
+    pub at_start: AtStart,
 }
 
 /// Where the key is that secrets are sealed with.
@@ -100,6 +104,7 @@ impl Config {
             log: read.log,
             log_format: read.log_format,
             file: layers.file.clone(),
+            at_start: AtStart::of(&layers.tree),
         })
     }
 

@@ -1,0 +1,85 @@
+//! Which settings were changed that count only from the next start on.
+//!
+//! Owns the comparison of two readings, key by key, and the list of what is applied while the server runs. Must not
+//! show a value: it may be a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::layers::{Table, Value};
+
+/// What a reload applies at once: [`super::apply`] makes changes of it. Everything else waits for a start, so that a
+/// new section is told of until somebody makes it live.
+const LIVE: [&str; 3] = ["source", "destination", "policy"];
+
+/// The settings that count from a start on, as they were given.
+#[derive(Clone, Default)]
+pub struct AtStart(BTreeMap<String, Given>);
+
+/// A value without its place: the same value from another layer is no change.
+#[derive(Clone, Eq, PartialEq)]
+enum Given {
+    Text(String),
+    List(Vec<Self>),
+    Table(BTreeMap<String, Self>),
+}
+
+impl AtStart {
+    pub(super) fn of(tree: &Table) -> Self {
+        let mut settings = BTreeMap::new();
+        for (section, node) in tree
+            .iter()
+            .filter(|(section, _)| !LIVE.contains(&section.as_str()))
+        {
+            match &node.value {
+                Value::Table(table) => settings.extend(
+                    table
+                        .iter()
+                        .map(|(key, node)| (format!("{section}.{key}"), Given::of(&node.value))),
+                ),
+                other => {
+                    settings.insert(section.clone(), Given::of(other));
+                }
+            }
+        }
+        Self(settings)
+    }
+
+    /// The keys whose values differ in `new`, in their order.
+    #[must_use]
+    pub fn changed<'a>(&'a self, new: &'a Self) -> Vec<&'a str> {
+        let differs = |key: &&String| self.0.get(*key) != new.0.get(*key);
+        let mut keys: Vec<&str> = self
+            .0
+            .keys()
+            .chain(new.0.keys())
+            .filter(differs)
+            .map(String::as_str)
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
+impl fmt::Debug for AtStart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Given {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Text(text) | Value::Number(text) => Self::Text(text.clone()),
+            Value::Boolean(value) => Self::Text(value.to_string()),
+            Value::List(items) => Self::List(items.iter().map(|item| Self::of(&item.value)).collect()),
+            Value::Table(table) => {
+                let entries = table
+                    .iter()
+                    .map(|(key, node)| (key.clone(), Self::of(&node.value)));
+                Self::Table(entries.collect())
+            }
+        }
+    }
+}
