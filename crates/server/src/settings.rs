@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hookfast_engine::topology::Catalogue;
+use hookfast_signature::Secret;
 use hookfast_store::{QuarantineBounds, Retention};
+use lettre::message::Mailbox;
 
 /// The server's settings.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Settings {
     pub grace: Duration,
     /// What the outbox permits, and what applications may publish by default.
     pub outbox: OutboxSettings,
+    /// How notices of a destination's health are mailed, where they are.
+    pub smtp: Option<Smtp>,
 }
 
 /// What the outbox permits (SPEC O9, O11).
@@ -55,6 +59,52 @@ pub struct OutboxSettings {
     pub blocked_hosts: Vec<String>,
     /// Which trigger types the application `default` and new ones know.
     pub catalogue: Catalogue,
+}
+
+/// How notices are mailed.
+#[derive(Clone, Debug)]
+pub struct Smtp {
+    /// The server that takes them.
+    pub relay: Relay,
+    /// Whom they come from.
+    pub from: Mailbox,
+    /// A PEM file with authorities that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// An SMTP server and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Its host name or address; the name that its certificate must have.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What keeps others from reading along.
+    pub security: Security,
+    /// User and password, where it asks for them.
+    pub login: Option<Login>,
+    /// The name that we greet it with, where it insists on one.
+    pub hello: Option<String>,
+}
+
+/// What keeps others from reading what is sent to an SMTP server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Security {
+    /// The connection begins in clear text and nothing is sent before STARTTLS made it TLS.
+    StartTls,
+    /// TLS from the first byte.
+    Tls,
+    /// Nothing: for a relay of one's own.
+    None,
+}
+
+/// User and password of an SMTP server. Some providers use one token as both, so both are secrets.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user.
+    pub user: Secret,
+    /// The password.
+    pub password: Secret,
 }
 
 /// PEM files for a TLS listener.

@@ -9,6 +9,7 @@ mod declare;
 mod expand;
 mod layers;
 mod mistakes;
+mod relay;
 mod restart;
 mod section;
 mod sections;

@@ -150,6 +150,11 @@ impl<'a> Section<'a> {
         self.entries.is_some_and(|entries| entries.contains_key(key))
     }
 
+    /// Whether somebody gave `key` a value, be it an empty one.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.is_set(key) && *self.place_of(key) != Place::Default
+    }
+
     /// Notes a mistake at `key`.
     pub(super) fn mistake(&self, key: &str, problem: impl Into<String>) {
         let place = self.place_of(key);
@@ -362,6 +367,16 @@ impl<'a> Section<'a> {
     /// A secret: text, `${NAME}` or `file:PATH`.
     pub(super) fn secret(&self, key: &'static str) -> Option<Secret> {
         let node = self.node(key)?;
+        self.secret_of(key, node)
+    }
+
+    /// A secret, as [`Section::secret`], but an empty text counts as not set.
+    pub(super) fn secret_if_any(&self, key: &'static str) -> Option<Secret> {
+        let node = self.node(key)?;
+        let text = self.text_of(key, node)?;
+        if text.is_empty() {
+            return None;
+        }
         self.secret_of(key, node)
     }
 

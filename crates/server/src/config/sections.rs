@@ -1,20 +1,21 @@
 //! The sections that hold the server's own settings.
 //!
-//! Owns the keys of `[server]`, `[tls]`, `[ingest]`, `[delivery]`, `[retention]`, `[quarantine]` and
-//! `[outbox]`, and what may be said there. Must not hold defaults: those stand in `hookfast.default.toml`.
+//! Owns the keys of `[server]`, `[tls]`, `[ingest]`, `[delivery]`, `[retention]`, `[quarantine]`, `[outbox]` and
+//! `[smtp]`, and what may be said there. Must not hold defaults: those stand in `hookfast.default.toml`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hookfast_engine::topology::Catalogue;
 use hookfast_store::{QuarantineBounds, Retention};
 use ipnet::IpNet;
+use lettre::message::Mailbox;
 
 use super::section::Section;
-use super::{KeySource, LogFormat};
+use super::{KeySource, LogFormat, relay};
 use crate::ingest::body::largest;
-use crate::settings::{DeliveryLimits, IngestLimits, OutboxSettings, Settings, TlsFiles};
+use crate::settings::{DeliveryLimits, IngestLimits, OutboxSettings, Settings, Smtp, TlsFiles};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,7 +29,6 @@ const TIB: u64 = 1 << 40;
 const KEY_FILE: &str = "secret.key";
 const NO_POSTGRES: &str =
     "PostgreSQL is not supported by this build: leave it out, and server.data is the embedded store";
-const NO_MAIL: &str = "e-mail is not supported by this build, so this would do nothing: leave it out";
 const NO_OUTBOX: &str =
     "this part of the outbox is not in this build, so this would do nothing: leave it out";
 
@@ -65,7 +65,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Read> {
     let retention = retention(root.table("retention"));
     let quarantine = quarantine(root.table("quarantine"));
     let outbox = outbox(root.table("outbox"));
-    root.not_yet("smtp", NO_MAIL);
+    let smtp = smtp(root.table("smtp"));
     root.not_yet("trigger", NO_OUTBOX);
     let server = server?;
     Some(Read {
@@ -84,6 +84,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Read> {
             retention: retention?,
             grace: server.grace,
             outbox: outbox?,
+            smtp,
         },
         encryption_key: server.encryption_key,
         log: server.log,
@@ -167,15 +168,8 @@ fn tls(section: Section<'_>) -> Option<Option<TlsFiles>> {
             .then(|| name.to_owned())
             .ok_or_else(|| format!("no listener `{name}`: they are {}", names.join(", ")))
     });
-    for (name, file) in [("cert", &cert), ("key", &key)] {
-        if let Some(error) = file.as_ref().and_then(|file| std::fs::File::open(file).err()) {
-            let file = file
-                .as_ref()
-                .map(|file| file.display().to_string())
-                .unwrap_or_default();
-            section.mistake(name, format!("cannot read {file}: {error}"));
-        }
-    }
+    check_readable(&section, "cert", cert.as_deref());
+    check_readable(&section, "key", key.as_deref());
     match (&cert, &key) {
         (Some(_), None) => section.mistake("cert", "set without tls.key: TLS needs both"),
         (None, Some(_)) => section.mistake("key", "set without tls.cert: TLS needs both"),
@@ -293,6 +287,50 @@ fn preset(text: &str) -> Result<String, String> {
             "there is no catalogue `{text}`: write nylas, or leave it empty"
         ))
     }
+}
+
+/// Where notices are mailed from. None where they are not, or where there are mistakes, which are noted.
+fn smtp(section: Section<'_>) -> Option<Smtp> {
+    let url = section.secret_if_any("url");
+    let relay = url.as_ref().and_then(|url| {
+        let read = relay::parse(url.expose());
+        read.map_err(|problem| section.mistake("url", problem)).ok()
+    });
+    let from = section.parsed("from", mailbox);
+    let ca = section.path("ca");
+    check_readable(&section, "ca", ca.as_deref());
+    if url.is_some() && !section.is_given("from") {
+        section.mistake("url", "set without smtp.from: say whom the messages come from");
+    }
+    for key in ["from", "ca"] {
+        // A URL that was given and is empty, such as one from the environment, switches e-mail off.
+        if section.is_given(key) && !section.is_given("url") {
+            section.mistake(key, "set without smtp.url, so no message would be sent");
+        }
+    }
+    section.finish();
+    Some(Smtp {
+        relay: relay?,
+        from: from?,
+        ca,
+    })
+}
+
+/// Notes a mistake where the file under `key` is named and cannot be read.
+fn check_readable(section: &Section<'_>, key: &str, file: Option<&Path>) {
+    let Some(file) = file else { return };
+    if let Err(error) = std::fs::File::open(file) {
+        section.mistake(key, format!("cannot read {}: {error}", file.display()));
+    }
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, String> {
+    let parsed = text.parse().ok();
+    parsed
+        .filter(|_| !text.contains(char::is_control))
+        .ok_or_else(|| {
+            format!("`{text}` is not a mailbox: write hooks@example.com or Hookfast <hooks@example.com>")
+        })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

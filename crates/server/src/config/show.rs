@@ -17,7 +17,7 @@ use crate::units::{duration_text, size_text};
 /// What stands in place of a secret.
 pub const MASK: &str = "********";
 /// The sections of settings, in the order of the defaults.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "server",
     "tls",
     "ingest",
@@ -25,9 +25,8 @@ const SECTIONS: [&str; 7] = [
     "retention",
     "quarantine",
     "outbox",
+    "smtp",
 ];
-/// Keys of settings whose values may be secrets.
-const SECRET_KEYS: [&str; 1] = ["encryption_key"];
 
 /// The effective configuration as TOML, each setting with where it comes from unless it is a default.
 ///
@@ -47,7 +46,7 @@ pub fn as_toml(flags: &Flags, environment: &Environment) -> Result<String, Mista
                 Place::Default => String::new(),
                 place @ (Place::File(..) | Place::Environment(_) | Place::Flag(_)) => format!("   # {place}"),
             };
-            let _ = writeln!(text, "{key} = {}{origin}", in_toml(&setting(key, node)));
+            let _ = writeln!(text, "{key} = {}{origin}", in_toml(&setting(section, key, node)));
         }
         text.push('\n');
     }
@@ -77,7 +76,9 @@ pub fn as_json(flags: &Flags, environment: &Environment) -> Result<Json, Mistake
         let Some(Value::Table(table)) = tree.get(section).map(|node| &node.value) else {
             continue;
         };
-        let settings = table.iter().map(|(key, node)| (key.clone(), setting(key, node)));
+        let settings = table
+            .iter()
+            .map(|(key, node)| (key.clone(), setting(section, key, node)));
         whole.insert(section.to_owned(), Json::Object(settings.collect()));
     }
     for (heading, items) in declared(&config) {
@@ -93,15 +94,34 @@ fn effective(flags: &Flags, environment: &Environment) -> Result<(Config, Table)
     Ok((config, tree))
 }
 
-fn setting(key: &str, node: &Node) -> Json {
-    if SECRET_KEYS.contains(&key)
-        && let Value::Text(text) = &node.value
+fn setting(section: &str, key: &str, node: &Node) -> Json {
+    if let Value::Text(text) = &node.value
         && !text.is_empty()
         && !is_reference(text)
+        && let Some(masked) = masked(section, key, text)
     {
-        return json!(MASK);
+        return json!(masked);
     }
     plain(&node.value)
+}
+
+/// How a setting is shown whose value may be a secret.
+fn masked(section: &str, key: &str, text: &str) -> Option<String> {
+    match (section, key) {
+        ("server", "encryption_key") => Some(MASK.to_owned()),
+        ("smtp", "url") => Some(without_login(text)),
+        (_, _) => None,
+    }
+}
+
+/// A URL with user and password masked: with some providers the user is the token as well. Whatever stands before
+/// the last `@` is masked, so that a password with a character that should have been encoded is not shown either.
+fn without_login(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{MASK}@{rest}"),
+        (Some(_), None) => url.to_owned(),
+        (None, _) => MASK.to_owned(),
+    }
 }
 
 /// Whether the text only says where the secret is.

@@ -89,13 +89,7 @@ fn the_default_file_names_every_key_that_exists_and_no_other() {
         mistakes.contains("policy.quick.first: delays are listed already"),
         "{mistakes}"
     );
-    let refused = [
-        "smtp",
-        "trigger",
-        "outbox.allow_http",
-        "outbox.preset",
-        "outbox.open",
-    ];
+    let refused = ["trigger", "outbox.allow_http", "outbox.preset", "outbox.open"];
     for key in context
         .known
         .into_inner()
@@ -253,12 +247,15 @@ allowed_networks = ["10/8"]
 preset = "nylas"
 
 [smtp]
-url = "smtp://localhost"
+url = "smtp://hooks:canary@mail.example.com?tls=opportunistic"
+ca = "absent.pem"
+form = "hooks@example.com"
 "#;
     let environment = [
         ("HOOKFAST_SERVER__ADMNI", "x"),
         ("HOOKFAST_SOURCE__NAME", "x"),
         ("HOOKFAST_RETENTION__DEAD", "soon"),
+        ("HOOKFAST_SMTP__FROM", "nobody"),
     ];
     let flags = Flags {
         listen: Some("127.0.0.1:9".into()),
@@ -380,6 +377,79 @@ fn the_effective_configuration_is_shown_without_secrets() {
             .all(|mistake| mistake.problem.contains("the secret is empty")),
         "{mistakes}"
     );
+}
+
+#[test]
+fn mail_is_sent_by_the_server_of_the_url_and_only_where_there_is_one() {
+    let text =
+        "[smtp]\nurl = 'file:url.txt'\nfrom = 'Hookfast <hooks@example.com>'\nca = 'file:secret.txt'\n";
+    let directory = tempfile::tempdir().unwrap();
+    let url = directory.path().join("url.txt");
+    std::fs::write(&url, "smtp://hooks:canary@mail.example.com\n").unwrap();
+    let text = text.replace("url.txt", url.to_str().unwrap());
+    let config = read(&text).unwrap();
+    assert!(!format!("{config:?}").contains("canary"));
+    let smtp = config.settings.smtp.unwrap();
+    assert_eq!(
+        (smtp.relay.host.as_str(), smtp.relay.port),
+        ("mail.example.com", 587)
+    );
+    assert_eq!(smtp.relay.login.unwrap().password.expose(), "canary");
+    assert_eq!(smtp.from.to_string(), "Hookfast <hooks@example.com>");
+    assert!(smtp.ca.unwrap().ends_with("secret.txt"));
+    assert!(read("").unwrap().settings.smtp.is_none());
+    // Switched off by the environment.
+    let off = "[smtp]\nurl = '${URL}'\nfrom = 'hooks@example.com'\n";
+    let off = read_with(off, &[("URL", "")], Flags::default()).unwrap();
+    assert!(off.settings.smtp.is_none());
+    let half = read("[smtp]\nfrom = 'hooks@example.com'\n").unwrap_err();
+    assert!(half.contains("smtp.from: set without smtp.url"), "{half}");
+    let half = read("[smtp]\nurl = 'smtps://mail.example.com'\n").unwrap_err();
+    assert!(half.contains("smtp.url: set without smtp.from"), "{half}");
+}
+
+#[test]
+fn the_url_of_an_smtp_server_is_shown_without_user_and_password() {
+    let shown = |url: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hookfast.toml");
+        std::fs::write(
+            directory.path().join("url"),
+            "smtp://canary:canary@mail.example.com",
+        )
+        .unwrap();
+        let text = format!("[smtp]\nurl = '{url}'\nfrom = 'hooks@example.com'\n");
+        std::fs::write(&file, text).unwrap();
+        let flags = Flags {
+            config: Some(file),
+            ..Flags::default()
+        };
+        let environment = Environment::from([
+            ("URL".into(), "smtp://canary:canary@mail.example.com".into()),
+            ("PASSWORD".into(), "canary".into()),
+        ]);
+        let text = show::as_toml(&flags, &environment).unwrap();
+        assert!(!text.contains("canary"), "{text}");
+        let json = show::as_json(&flags, &environment).unwrap();
+        assert!(!json.to_string().contains("canary"), "{json}");
+        json["smtp"]["url"].as_str().unwrap().to_owned()
+    };
+    for (url, expected) in [
+        ("", ""),
+        ("smtps://mail.example.com", "smtps://mail.example.com"),
+        (
+            "smtp://canary:canary%40@mail.example.com:2525/a.example.com",
+            "smtp://********@mail.example.com:2525/a.example.com",
+        ),
+        (
+            "smtp://canary:${PASSWORD}@mail.example.com",
+            "smtp://********@mail.example.com",
+        ),
+        ("${URL}", "${URL}"),
+        ("file:url", "file:url"),
+    ] {
+        assert_eq!(shown(url), expected, "{url}");
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(crate) fn settings(data: &std::path::Path) -> Settings {
         },
         grace: Duration::from_secs(10),
         outbox: OutboxSettings::default(),
+        smtp: None,
     }
 }
 

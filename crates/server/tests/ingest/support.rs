@@ -73,6 +73,7 @@ pub(crate) fn settings() -> Settings {
         },
         grace: Duration::from_secs(10),
         outbox: OutboxSettings::default(),
+        smtp: None,
     }
 }
 
