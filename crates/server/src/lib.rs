@@ -15,6 +15,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod nearest;
 pub mod node;
+pub mod notify;
 pub mod open_files;
 pub mod outbox;
 pub mod settings;

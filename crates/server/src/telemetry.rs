@@ -35,6 +35,13 @@ pub struct Attempted {
     pub result: &'static str,
 }
 
+/// The labels of a notice by e-mail.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Mailed {
+    /// What became of it: `sent`, `deferred`, `refused`, or `unavailable` where the server could not be used.
+    pub result: &'static str,
+}
+
 /// Every metric. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -47,6 +54,8 @@ pub struct Metrics {
     pub attempts: Family<Attempted, Counter>,
     /// From accepted to delivered, in seconds.
     pub delivery_seconds: Histogram,
+    /// Notices by e-mail, by result.
+    pub mails: Family<Mailed, Counter>,
 }
 
 impl Metrics {
@@ -60,6 +69,7 @@ impl Metrics {
             ack_seconds: seconds(),
             attempts: Family::default(),
             delivery_seconds: seconds(),
+            mails: Family::default(),
         };
         let mut registry = metrics.registry.lock();
         registry.register(
@@ -81,6 +91,11 @@ impl Metrics {
             "delivery_seconds",
             "From accepted to delivered",
             metrics.delivery_seconds.clone(),
+        );
+        registry.register(
+            "mails",
+            "Notices by e-mail, by what became of them",
+            metrics.mails.clone(),
         );
         drop(registry);
         metrics

@@ -75,7 +75,7 @@ fn read(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(file)?).collect();
     let chain = chain.with_context(|| format!("{} is not PEM", file.display()))?;
     if chain.is_empty() {

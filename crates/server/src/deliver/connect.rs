@@ -258,7 +258,7 @@ pub(super) fn is_broken(kind: io::ErrorKind) -> bool {
 }
 
 /// An IO error as people call it, TLS faults included.
-pub(super) fn in_words(error: &io::Error) -> String {
+pub(crate) fn in_words(error: &io::Error) -> String {
     if rustls_error(error).is_some() {
         return tls_fault(error);
     }
