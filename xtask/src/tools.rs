@@ -51,7 +51,10 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// What Python's tests import.
-const REQUIREMENTS: &str = "examples/flask-app/requirements.txt";
+const REQUIREMENTS: [&str; 2] = [
+    "examples/flask-app/requirements.txt",
+    "crates/server/tests/mail/requirements.txt",
+];
 /// What Node's tests require.
 const NODE_PACKAGES: &str = "examples/express-app";
 
@@ -135,21 +138,21 @@ fn is_root() -> bool {
     output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// A Python with the packages of the examples, made anew when they change.
+/// A Python with the packages of the examples and the tests, made anew when they change.
 fn python_environment(home: &Path) -> Result<PathBuf> {
-    let requirements = fs::read_to_string(root().join(REQUIREMENTS)).context(REQUIREMENTS)?;
+    let mut requirements = String::new();
+    for name in REQUIREMENTS {
+        requirements += &fs::read_to_string(root().join(name)).context(name)?;
+    }
     let python = home.join("bin/python");
     made_from(home, &requirements, || {
         finish(Command::new("python3").args(["-m", "venv"]).arg(home))?;
-        let pip = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--requirement",
-        ];
-        finish(Command::new(&python).args(pip).arg(root().join(REQUIREMENTS)))
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        for name in REQUIREMENTS {
+            pip.arg("--requirement").arg(root().join(name));
+        }
+        finish(&mut pip)
     })?;
     Ok(python)
 }

@@ -51,7 +51,7 @@ pub(crate) fn show(figure: &str) {
     clippy::print_stderr,
     reason = "the output of a failing test is where its reader looks"
 )]
-fn quote_where_failing(who: &str, log: &str) {
+pub(crate) fn quote_where_failing(who: &str, log: &str) {
     if std::thread::panicking() {
         eprintln!("--- the {who} said:\n{log}---");
     }

@@ -13,7 +13,7 @@ use super::http;
 use super::ports::Port;
 use super::time::wait_for;
 
-/// The Python of an environment with Flask and standardwebhooks.
+/// The Python of an environment with Flask, standardwebhooks and aiosmtpd.
 pub(crate) fn python() -> Command {
     Command::new(variable("HOOKFAST_TEST_PYTHON"))
 }
