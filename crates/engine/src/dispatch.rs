@@ -43,7 +43,7 @@ pub struct DestinationLimits {
     pub concurrency: u32,
     /// Attempts a second; unlimited where not set.
     pub rate: Option<u32>,
-    /// What its health admits. Counts for destinations the dispatcher does not know yet.
+    /// What its health admits. Counts for destinations that the dispatcher does not know yet, or that were closed.
     pub gate: Gate,
 }
 
@@ -298,7 +298,10 @@ impl Dispatcher {
             .map(|limits| (limits.destination, *limits))
             .collect();
         for (destination, lane) in &mut self.lanes {
-            lane.set_open(open.contains_key(destination));
+            match open.get(destination) {
+                Some(limits) => lane.open_again(now, limits.gate),
+                None => lane.close(),
+            }
         }
         for (destination, limits) in open {
             let lane = self

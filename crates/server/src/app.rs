@@ -27,6 +27,7 @@ use crate::deliver::{Deliveries, Driver};
 use crate::inbox;
 use crate::ingest;
 use crate::node::Node;
+use crate::notify::{self, Mailer, Notifier};
 use crate::tls::Tls;
 use crate::upkeep;
 
@@ -156,6 +157,11 @@ impl App {
         }
         app.surfaces.spawn(ingest::rejections::run(node.clone()));
         app.upkeep.spawn(inbox::replay::run(node.clone()));
+        let mailer = settings.smtp.as_ref().map(Mailer::new).transpose();
+        let mailer = mailer.context("cannot mail notices")?;
+        let notifier = Notifier::new(mailer, node.metrics.clone(), node.clock);
+        app.upkeep
+            .spawn(notify::mail_what_is_owed(node.clone(), notifier));
         app.upkeep.spawn(upkeep::run(node));
         Ok(app)
     }

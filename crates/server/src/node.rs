@@ -114,12 +114,15 @@ impl Node {
             .change_topology(self.clock.now(), actor.to_owned(), changes)
             .await?;
         self.refresh();
+        // Where somebody reactivated a destination, people may be owed a notice.
+        self.status_changed.notify_one();
         Ok(())
     }
 
     /// Makes the store's topology ready for use and tells who waits for it.
     pub fn refresh(&self) {
-        let snapshot = Snapshot::new(self.store.topology(), &self.vault, self.clock.now());
+        let before = self.snapshot.load();
+        let snapshot = before.after(self.store.topology(), &self.vault, self.clock.now());
         let version = snapshot.topology.version;
         self.snapshot.store(Arc::new(snapshot));
         self.snapshot_changed.send_replace(version);

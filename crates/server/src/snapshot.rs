@@ -53,6 +53,19 @@ impl Snapshot {
     /// Makes `topology` ready. A secret that the vault cannot open counts as none, and is logged.
     #[must_use]
     pub fn new(topology: Arc<Topology>, vault: &Vault, now: Timestamp) -> Self {
+        let nothing = Self {
+            topology: Arc::default(),
+            sources: HashMap::new(),
+            destinations: HashMap::new(),
+            catalogues: HashMap::new(),
+        };
+        nothing.after(topology, vault, now)
+    }
+
+    /// As [`Snapshot::new`], taking over what this one has ready of what did not change: with thousands of
+    /// destinations, one change must not open the secrets of all of them.
+    #[must_use]
+    pub fn after(&self, topology: Arc<Topology>, vault: &Vault, now: Timestamp) -> Self {
         let sources = topology.sources.values().map(|source| {
             let secrets = open(vault, source.id.as_u128(), &source.secrets, now);
             let verifier = Verifier::new(source, &secrets);
@@ -70,17 +83,17 @@ impl Snapshot {
             .values()
             .filter(|destination| destination.deleted_at.is_none());
         let destinations = destinations.map(|destination| {
-            let secrets = open(vault, destination.id.as_u128(), &destination.secrets, now);
-            let signer = Signer::new(destination, &secrets);
             let policy = topology.policy(&destination.policy).unwrap_or_else(Policy::inbox);
-            (
-                destination.id,
+            let ready = self.unchanged(destination, &policy);
+            let ready = ready.unwrap_or_else(|| {
+                let secrets = open(vault, destination.id.as_u128(), &destination.secrets, now);
                 Arc::new(ReadyDestination {
                     destination: destination.clone(),
                     policy,
-                    signer,
-                }),
-            )
+                    signer: Signer::new(destination, &secrets),
+                })
+            });
+            (destination.id, ready)
         });
         let (sources, destinations) = (sources.collect(), destinations.collect());
         let catalogues = topology.applications.values();
@@ -91,6 +104,17 @@ impl Snapshot {
             sources,
             destinations,
         }
+    }
+
+    /// What is ready of a destination that is as it was, and none of whose secrets ends by itself.
+    fn unchanged(&self, destination: &Destination, policy: &Policy) -> Option<Arc<ReadyDestination>> {
+        let ready = self.destinations.get(&destination.id)?;
+        let lasting = destination
+            .secrets
+            .iter()
+            .all(|secret| secret.expires_at.is_none());
+        let same = ready.destination == *destination && ready.policy == *policy;
+        (same && lasting).then(|| Arc::clone(ready))
     }
 
     /// The trigger types that an application knows; none where there is no such application.

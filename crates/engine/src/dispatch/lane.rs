@@ -88,12 +88,19 @@ impl Lane {
         }
     }
 
-    /// A closed lane admits nothing; once opened again, it looks at what waits.
-    pub(super) fn set_open(&mut self, open: bool) {
-        if open && !self.open {
-            self.hear(Timestamp::EPOCH);
+    /// A closed lane admits nothing.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// Opens a lane that was closed: it looks at what waits, and takes up speed gently, as after downtime.
+    pub(super) fn open_again(&mut self, now: Timestamp, gate: Gate) {
+        if self.open {
+            return;
         }
-        self.open = open;
+        self.open = true;
+        self.gate = gate;
+        self.catch_up(now);
     }
 
     pub(super) fn set_limits(&mut self, limits: DestinationLimits) {
@@ -330,13 +337,18 @@ impl Lane {
         let back = gate == Gate::Ready && self.gate != Gate::Ready;
         self.gate = gate;
         if back {
-            self.pace = Pace::new(WINDOW_AFTER_DOWNTIME, self.limits.concurrency);
-            self.probing = false;
-            self.hear(Timestamp::EPOCH);
-            self.catching_up_since = Some(now);
-            self.fresh = 0;
-            self.fresh_waits = false;
+            self.catch_up(now);
         }
+    }
+
+    /// What waited while nothing was taken is delivered from a small window on.
+    fn catch_up(&mut self, now: Timestamp) {
+        self.pace = Pace::new(WINDOW_AFTER_DOWNTIME, self.limits.concurrency);
+        self.probing = false;
+        self.hear(Timestamp::EPOCH);
+        self.catching_up_since = Some(now);
+        self.fresh = 0;
+        self.fresh_waits = false;
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the channel into the dispatcher and the tasks that it starts: one per claim, one per attempt. Must
 //! not decide anything, and never waits for the store or a destination itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +111,9 @@ impl Deliveries {
         let tasks = TaskTracker::new();
         let attempter = Arc::new(Attempter::new(node.clone(), self.clone(), transport, abandon));
         let mut snapshot_changed = node.snapshot_changed.subscribe();
-        let mut open = self.set_destinations(&node, &attempter, &tasks).await;
+        let mut open = self
+            .set_destinations(&node, &attempter, &tasks, &BTreeSet::new())
+            .await;
         let mut messages = Vec::with_capacity(MESSAGES_AT_ONCE);
         while !self.closed.is_cancelled() {
             let wake_at = self.dispatcher.lock().wake_at();
@@ -118,7 +121,7 @@ impl Deliveries {
                 _ = driver.messages.recv_many(&mut messages, MESSAGES_AT_ONCE) => {}
                 changed = snapshot_changed.changed() => {
                     if changed.is_err() { break }
-                    open = self.set_destinations(&node, &attempter, &tasks).await;
+                    open = self.set_destinations(&node, &attempter, &tasks, &open).await;
                 }
                 () = sleep_until(self.clock, wake_at) => messages.push(Message::Input(Input::Wake)),
                 () = self.closed.cancelled() => break,
@@ -143,7 +146,7 @@ impl Deliveries {
     fn take(
         self: &Arc<Self>,
         message: Message,
-        open: &[DestinationId],
+        open: &BTreeSet<DestinationId>,
         attempter: &Arc<Attempter>,
         tasks: &TaskTracker,
     ) {
@@ -224,24 +227,27 @@ impl Deliveries {
         }
     }
 
-    /// Tells the dispatcher which destinations take deliveries by push now.
+    /// Tells the dispatcher which destinations take deliveries by push now. It learns the health of those that were
+    /// open before from their attempts; of the others the store knows it.
     async fn set_destinations(
         self: &Arc<Self>,
         node: &Arc<Node>,
         attempter: &Arc<Attempter>,
         tasks: &TaskTracker,
-    ) -> Vec<DestinationId> {
+        open_before: &BTreeSet<DestinationId>,
+    ) -> BTreeSet<DestinationId> {
         let snapshot = node.snapshot.load_full();
         let push = snapshot.topology.destinations.values().filter(|destination| {
             destination.is_open() && matches!(destination.kind, DestinationKind::Push { .. })
         });
         let mut limits = Vec::new();
         for destination in push {
-            let gate = node
-                .store
-                .health(destination.id)
-                .await
-                .map_or(Gate::Ready, |health| health.gate());
+            let gate = if open_before.contains(&destination.id) {
+                Gate::Ready
+            } else {
+                let health = node.store.health(destination.id).await;
+                health.map_or(Gate::Ready, |health| health.gate())
+            };
             limits.push(DestinationLimits {
                 destination: destination.id,
                 concurrency: destination.concurrency,

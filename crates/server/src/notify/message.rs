@@ -11,7 +11,7 @@ use hookfast_engine::id::DestinationId;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::DEFAULT_APPLICATION;
 
-use crate::config::text::duration_text;
+use crate::units::duration_text;
 
 /// The widest line of the text, in characters.
 const WIDTH: usize = 76;

@@ -1,10 +1,11 @@
 //! Notices of a destination's health by e-mail (SPEC O7).
 //!
-//! Owns when a letter is tried, again or no more, and that one letter in trouble holds up no other. Must not know
-//! the store: [`run`] is told what waits and says what is done with, so a notice waits there until then.
+//! Owns when a letter is tried, again or no more, and that one letter in trouble holds up no other. All but
+//! [`owed`] knows no store: [`run`] is told what waits and says what is done with, so a notice waits there until then.
 
 mod message;
 mod mime;
+mod owed;
 mod smtp;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 pub use message::{Change, Letter, Words, words};
 pub use mime::{Mail, compose};
+pub use owed::mail_what_is_owed;
 pub use smtp::{Mailer, Session, Unavailable, Verdict};
 
 use crate::clock::{Clock, Stopwatch};
