@@ -37,8 +37,8 @@ impl AtStart {
                         .iter()
                         .map(|(key, node)| (format!("{section}.{key}"), Given::of(&node.value))),
                 ),
-                other => {
-                    settings.insert(section.clone(), Given::of(other));
+                Value::Text(_) | Value::Number(_) | Value::Boolean(_) | Value::List(_) => {
+                    settings.insert(section.clone(), Given::of(&node.value));
                 }
             }
         }
