@@ -3,14 +3,13 @@
 //! Owns reading certificate and key from their files, at the start and again on a reload; connections that are
 //! open keep what they have. Must not know what is spoken inside.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -76,23 +75,32 @@ fn read(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
 }
 
 pub(crate) fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let chain: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(file)?).collect();
-    let chain = chain.with_context(|| format!("{} is not PEM", file.display()))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let chain = read.map_err(|error| in_words(file, "certificate", error))?;
     if chain.is_empty() {
-        bail!("{} holds no certificate", file.display());
+        return Err(in_words(file, "certificate", pem::Error::NoItemsFound));
     }
     Ok(chain)
 }
 
 fn private_key(file: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
-    rustls_pemfile::private_key(&mut open(file)?)
-        .with_context(|| format!("{} is not PEM", file.display()))?
-        .with_context(|| format!("{} holds no private key", file.display()))
+    PrivateKeyDer::from_pem_file(file).map_err(|error| in_words(file, "private key", error))
 }
 
-fn open(file: &Path) -> anyhow::Result<BufReader<File>> {
-    let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(BufReader::new(opened))
+/// What is wrong with a file. The parser's own words may repeat a line of it, and that may be the key.
+fn in_words(file: &Path, wanted: &str, error: pem::Error) -> anyhow::Error {
+    let file = file.display();
+    match error {
+        pem::Error::Io(error) => anyhow::Error::new(error).context(format!("cannot read {file}")),
+        pem::Error::NoItemsFound => anyhow!("{file} holds no {wanted}"),
+        pem::Error::MissingSectionEnd { .. }
+        | pem::Error::IllegalSectionStart { .. }
+        | pem::Error::Base64Decode(_)
+        | pem::Error::SectionTooLarge
+        | _ => anyhow!(
+            "{file} is not PEM: its BEGIN and END lines must stand on lines of their own, with base64 between them"
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +119,13 @@ mod tests {
         std::fs::write(&files.cert, made.cert.pem()).unwrap();
         let missing = Tls::load(&files).unwrap_err();
         assert!(missing.to_string().contains("key.pem"), "{missing:#}");
-        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        let pem = made.signing_key.serialize_pem();
+        // As it is where an environment variable lost the ends of its lines.
+        std::fs::write(&files.key, pem.replace('\n', " ")).unwrap();
+        let on_one_line = format!("{:#}", Tls::load(&files).unwrap_err());
+        assert!(on_one_line.contains("on lines of their own"), "{on_one_line}");
+        assert!(!on_one_line.contains(&pem[40..50]), "{on_one_line}");
+        std::fs::write(&files.key, pem).unwrap();
         let tls = Tls::load(&files).unwrap();
         std::fs::write(&files.cert, "nothing").unwrap();
         let damaged = tls.read_again().unwrap_err().to_string();
