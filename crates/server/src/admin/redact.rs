@@ -31,6 +31,8 @@ const CREDENTIALS: [&str; 12] = [
     "x-csrf-token",
     "ce-access-token",
 ];
+/// Headers whose values are URLs, which may hold a token.
+const TARGETS: [&str; 3] = ["location", "content-location", "referer"];
 /// Secrets shorter than this are not looked for inside of values: they would match by chance.
 const SHORTEST_SOUGHT: usize = 6;
 
@@ -81,6 +83,8 @@ impl Redactor {
                 let value = String::from_utf8_lossy(value).into_owned();
                 let value = if self.hides(&name, &value) {
                     REDACTED.to_owned()
+                } else if TARGETS.iter().any(|each| name.eq_ignore_ascii_case(each)) {
+                    self.target(&value)
                 } else {
                     value
                 };
@@ -147,10 +151,15 @@ mod tests {
             (b"X-Acme-Token", b"wrong one"),
             (b"X-Other", b"prefix canary-secret suffix"),
             (b"X-Nylas-Signature", b"00ff"),
+            (
+                b"Location",
+                b"https://app.example.com/login?next=%2F&token=canary",
+            ),
         ]);
         let shown = redactor().headers(&block);
         let values: Vec<_> = shown.iter().map(|header| header.value.as_str()).collect();
-        assert_eq!(values, [REDACTED, REDACTED, REDACTED, "00ff"]);
+        let location = format!("https://app.example.com/login?next=%2F&token={REDACTED}");
+        assert_eq!(values, [REDACTED, REDACTED, REDACTED, "00ff", &location]);
     }
 
     #[test]
