@@ -2,11 +2,11 @@
 //! It must not know what the configuration says.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -95,6 +95,7 @@ impl Setup {
             listen: Port::take(),
             admin: Port::take(),
             process: None,
+            printed: Arc::default(),
             starts: 0,
             _own: own,
         }
@@ -109,6 +110,7 @@ pub(crate) struct Server {
     listen: Port,
     admin: Port,
     process: Option<Child>,
+    printed: Arc<Mutex<String>>,
     starts: u32,
     _own: TempDir,
 }
@@ -168,7 +170,7 @@ impl Server {
             fs::write(&config, &self.setup.config).expect("the configuration can be written");
         }
         let mut child = self.command(&config).spawn().expect("hookfast starts");
-        let ready = wait_until_ready(&mut child);
+        let ready = wait_until_ready(&mut child, &self.printed);
         self.process = Some(child);
         if let Some(line) = ready {
             let listen = format!("listen={}", self.listen());
@@ -318,6 +320,11 @@ impl Server {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// All it wrote to standard output since its first start.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().expect("no reader fails").clone()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.directory.join("hookfast.log")
     }
@@ -388,19 +395,19 @@ pub(crate) fn signal(pid: u32, name: &str) {
     );
 }
 
-/// The ready line, or nothing where the process ended or hung before it. What is printed later is read and dropped.
-fn wait_until_ready(child: &mut Child) -> Option<String> {
+/// The ready line, or nothing where the process ended or hung before it. All that it prints is added to `printed`.
+fn wait_until_ready(child: &mut Child, printed: &Arc<Mutex<String>>) -> Option<String> {
     let stdout = child.stdout.take().expect("standard output is piped");
     let (sender, receiver) = mpsc::channel();
+    let printed = Arc::clone(printed);
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stdout);
         let mut line = String::new();
         while matches!(lines.read_line(&mut line), Ok(1..)) {
+            printed.lock().expect("no reader fails").push_str(&line);
             if line.starts_with("ready ") {
                 // The receiver may have given up; then nobody needs the line.
-                drop(sender.send(line));
-                let mut rest = Vec::new();
-                return drop(lines.read_to_end(&mut rest));
+                drop(sender.send(line.clone()));
             }
             line.clear();
         }
