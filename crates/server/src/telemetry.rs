@@ -13,7 +13,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::config::LogFormat;
 
@@ -118,22 +119,24 @@ impl Default for Metrics {
     }
 }
 
-/// Starts the log on standard error. `filter` is a level (`info`) or a filter as `tracing` reads it
+/// Starts the log on standard error. `filter` is a level (`info`), or one with others for parts of the program
 /// (`info,hookfast::ingest=debug`).
 ///
 /// # Errors
 /// Where the filter cannot be read.
 pub fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is not a log filter"))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter: Targets = filter
+        .parse()
+        .with_context(|| format!("`{filter}` is not a log filter"))?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // A log that cannot be written, for example because its disk is full, would else be told to the same
         // place, and that panics: no request ends because nobody can read about it.
         .log_internal_errors(false);
+    let log = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).init(),
     }
     Ok(())
 }

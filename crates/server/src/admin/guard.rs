@@ -156,7 +156,8 @@ mod tests {
     use hookfast_store::NoSlots;
     use hookfast_store::memory::MemoryStore;
     use http_body_util::BodyExt as _;
-    use tower::ServiceExt as _;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
 
     use super::*;
     use crate::admin::Surface;
@@ -192,7 +193,7 @@ mod tests {
             .header("host", "localhost")
             .body(Body::empty())
             .unwrap();
-        let response = router.oneshot(request).await.unwrap();
+        let response = TowerToHyperService::new(router).call(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(response.headers().contains_key(REQUEST_ID));
         let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -10,13 +10,13 @@ use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use super::guard::LocalAddress;
 use super::{Surface, router};
@@ -103,17 +103,17 @@ impl Door {
     }
 
     async fn converse(&self, io: impl Read + Write + Unpin, local: SocketAddr) {
-        let router = self.router.clone();
-        let service = tower::service_fn(move |mut request: Request<Incoming>| {
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(LocalAddress(local));
-            router.clone().oneshot(request.map(axum::body::Body::new))
+            router.call(request.map(axum::body::Body::new))
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(HEAD_BYTES)
             .max_headers(HEADERS)
-            .serve_connection(io, TowerToHyperService::new(service));
+            .serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -380,7 +380,7 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::try_new(text) {
+    match text.parse::<tracing_subscriber::filter::Targets>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!(
             "`{text}` is no log filter ({error}): write error, warn, info, debug, trace, or such as info,hookfast=debug"

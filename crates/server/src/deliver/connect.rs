@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hookfast_engine::outcome::Failure;
+use rustix::io::Errno;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -225,8 +226,8 @@ impl AsyncWrite for Stream {
 
 /// What a failure to connect is called. Running out of descriptors or ports is our own fault.
 fn connect_failure(error: &io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM) => {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) => {
             Failure::Internal
         }
         _ if error.kind() == io::ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
