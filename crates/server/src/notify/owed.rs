@@ -19,8 +19,16 @@ use crate::node::Node;
 const AT_ONCE: u32 = 50;
 /// How many of the last answers a letter shows.
 const ANSWERS: usize = 5;
-/// Among how many of the newest deliveries they are looked for.
-const LOOKED_AT: u32 = 20;
+/// How many deliveries in each state they are looked for in: the newest.
+const LOOKED_AT: u32 = 5;
+/// The states of deliveries that were tried and are not delivered. What was never tried waits before them where a
+/// destination is failing, so the newest of all say nothing.
+const TRIED: [DeliveryState; 4] = [
+    DeliveryState::Retrying,
+    DeliveryState::Rejected,
+    DeliveryState::Dead,
+    DeliveryState::Held,
+];
 
 /// Mails what `node` owes until it is dropped.
 pub async fn mail_what_is_owed(node: Arc<Node>, notifier: Notifier) {
@@ -80,7 +88,10 @@ fn letter(node: &Node, notice: Notice, stats: &Stats, answers: Vec<(Timestamp, S
         change,
         destination: notice.destination,
         name: notice.destination_name,
-        application: application.map_or_else(String::new, |application| application.name.clone()),
+        application: application.map_or_else(
+            || notice.application.to_string(),
+            |application| application.name.clone(),
+        ),
         url: notice.url,
         since,
         reason: notice.reason,
@@ -100,31 +111,27 @@ fn waiting(stats: &Stats, destination: DestinationId) -> u64 {
     of_destination.map(|(_, _, count)| count).sum()
 }
 
-/// When the destination's newest deliveries were last tried, and what came of it.
+/// When the destination was last tried, and what came of it, the latest first.
 async fn last_answers(node: &Node, destination: DestinationId) -> Option<Vec<(Timestamp, String)>> {
-    let filter = DeliveryFilter {
-        destination: Some(destination),
-        ..DeliveryFilter::default()
-    };
-    let page = Page {
-        limit: LOOKED_AT,
-        cursor: None,
-    };
-    let listed = node.store.deliveries(filter, page).await.ok()?;
     let mut answers = Vec::new();
-    for delivery in listed.items.iter().filter(|each| each.progress.attempt > 0) {
-        let Some((_, attempts)) = node.store.delivery(delivery.id).await.ok()? else {
-            continue;
+    for state in TRIED {
+        let filter = DeliveryFilter {
+            destination: Some(destination),
+            state: Some(state),
+            ..DeliveryFilter::default()
         };
-        answers.extend(
-            attempts
-                .last()
-                .map(|attempt| (attempt.started_at, rules::attempt_cause(attempt))),
-        );
-        if answers.len() == ANSWERS {
-            break;
+        let page = Page {
+            limit: LOOKED_AT,
+            cursor: None,
+        };
+        let listed = node.store.deliveries(filter, page).await.ok()?;
+        for delivery in listed.items.iter().filter(|each| each.progress.attempt > 0) {
+            let found = node.store.delivery(delivery.id).await.ok()?;
+            let last = found.and_then(|(_, attempts)| attempts.into_iter().last());
+            answers.extend(last.map(|attempt| (attempt.started_at, rules::attempt_cause(&attempt))));
         }
     }
     answers.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    answers.truncate(ANSWERS);
     Some(answers)
 }
