@@ -139,12 +139,13 @@ fn recorded(health: &Health, record: impl FnOnce(&mut Health) -> Change) -> (Opt
     (Some(after), change)
 }
 
-/// What was given back untried keeps its place in the order of acceptance, unless a delay was asked for.
+/// What was given back untried keeps its place in the order of acceptance, unless a delay was asked for. What was lost
+/// goes before all that waits: it had its turn, and its receiver may be waiting for the rest of it.
 fn given_back_until(now: Timestamp, ending: Ending<'_>) -> Timestamp {
     match ending.outcome {
         Outcome::Returned { delay } if !delay.is_zero() => now.plus(*delay),
+        Outcome::Lost => Timestamp::EPOCH,
         Outcome::Returned { .. }
-        | Outcome::Lost
         | Outcome::Released
         | Outcome::Answered { .. }
         | Outcome::TimedOut
@@ -260,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_attempt_is_due_at_once_and_counts_against_nobody() {
+    fn a_lost_attempt_is_due_before_all_others_and_counts_against_nobody() {
         let settled = check(
             first_attempt(),
             &Outcome::Lost,
             &Policy::nylas(),
             &Health::default(),
         );
-        assert_eq!(settled.verdict, Verdict::RetryAt(ACCEPTED));
+        assert_eq!(settled.verdict, Verdict::RetryAt(Timestamp::EPOCH));
         assert_eq!((settled.progress.counted, settled.health), (0, None));
     }
 

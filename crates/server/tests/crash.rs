@@ -235,6 +235,39 @@ fn what_was_in_flight_at_a_kill_goes_out_again_and_nothing_else_does() {
     );
 }
 
+#[test]
+fn what_was_in_flight_at_a_kill_goes_out_before_an_older_backlog() {
+    const BACKLOG: usize = 1_500;
+    let app = App::start();
+    let mut server = Server::with(&config(&app.url()));
+    server.order("/api/v1/destinations/app/pause", &json!({}));
+    Plan::new("backlog").total(BACKLOG).run(server.listen());
+    // The backlog drains slowly; what is new goes out beside it, and hangs.
+    app.answer(|request| {
+        let is_new = request.webhook_id().starts_with("new");
+        Reply::status(200).after(Duration::from_millis(if is_new { 60_000 } else { 250 }))
+    });
+    server.order("/api/v1/destinations/app/resume", &json!({}));
+    app.wait_for(8);
+    let hanging: BTreeSet<String> = ["new-0", "new-1"].map(str::to_owned).into();
+    hanging.iter().for_each(|id| nylas::deliver(server.listen(), id));
+    app.wait_for_ids(&hanging);
+    server.kill();
+    let before = app.received().len();
+    server.start();
+    let ready = now();
+    app.wait_until("what was in flight to come again", |received| {
+        let again: BTreeSet<&str> = received[before..].iter().map(|one| one.webhook_id()).collect();
+        hanging.iter().all(|id| again.contains(id.as_str()))
+    });
+    assert!(ready.elapsed() < Duration::from_secs(5), "{:?}", ready.elapsed());
+    let waiting = server.states()["pending"];
+    assert!(
+        waiting > BACKLOG as u64 / 2,
+        "{waiting} wait: there was no backlog"
+    );
+}
+
 fn pull(server: &Server, wait: &str, lease: &str) -> Vec<Value> {
     let asked = json!({"max": 1, "wait": wait, "lease": lease});
     let pulled = server.order("/api/v1/destinations/queue/pull", &asked);

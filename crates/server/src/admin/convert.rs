@@ -126,7 +126,10 @@ pub(super) fn delivery(topology: &Topology, summary: store::DeliverySummary) -> 
         state: summary.state.into(),
         attempts: summary.progress.attempt,
         accepted_at: wire::Time(summary.accepted_at),
-        due_at: summary.due_at.map(wire::Time),
+        // What goes before all others is due since ever; nothing is due before it was there.
+        due_at: summary
+            .due_at
+            .map(|due_at| wire::Time(due_at.max(summary.accepted_at))),
         settled_at: summary.settled_at.map(wire::Time),
         cause: summary.cause,
         replay: summary.progress.replay.map(|id| id.to_string()),

@@ -200,7 +200,6 @@ pub async fn push_claims_are_lost_and_due_at_once_after_reopening(bench: &mut Be
     for event in [born, claimed] {
         let delivery = bench.delivery(event, destination).await;
         assert_eq!(delivery.state, DeliveryState::Pending);
-        assert_eq!(delivery.due_at, Some(delivery.accepted_at));
         let (_, attempts) = bench.store.delivery(delivery.id).await.unwrap().unwrap();
         assert_eq!(attempts.len(), 1);
         assert_eq!((attempts[0].number, &attempts[0].outcome), (1, &Outcome::Lost));
@@ -208,6 +207,18 @@ pub async fn push_claims_are_lost_and_due_at_once_after_reopening(bench: &mut Be
     let again = bench.claim(destination, 5, 10).await;
     assert_eq!(ids(&again), [born, claimed]);
     assert!(again.deliveries.iter().all(|it| it.attempt == 2));
+}
+
+pub async fn lost_push_claims_go_before_an_older_backlog(bench: &mut Bench) {
+    let destination = bench.push("all", &["*"]).await;
+    let (older, oldest) = (bench.append("a", 1).await, bench.append("a", 0).await);
+    bench.slots.set_free(2);
+    let lost = [bench.append("a", 2).await, bench.append("a", 3).await];
+    bench.reopen(5).await;
+    bench.append("a", 6).await;
+    let first = bench.claim(destination, 7, 3).await;
+    assert_eq!(ids(&first), [lost[0], lost[1], oldest]);
+    assert_eq!(ids(&bench.claim(destination, 7, 1).await), [older]);
 }
 
 pub async fn pull_leases_survive_reopening(bench: &mut Bench) {

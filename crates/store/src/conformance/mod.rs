@@ -499,6 +499,7 @@ macro_rules! conformance_suite {
                 claim::what_is_in_flight_when_its_destination_is_paused_settles_as_ever,
                 claim::a_destination_that_does_not_exist_gives_nothing,
                 claim::push_claims_are_lost_and_due_at_once_after_reopening,
+                claim::lost_push_claims_go_before_an_older_backlog,
                 claim::pull_leases_survive_reopening,
                 settle::each_outcome_moves_the_delivery_as_its_policy_says,
                 settle::a_delivery_is_dead_when_its_attempts_are_used_up,

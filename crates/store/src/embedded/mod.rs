@@ -131,7 +131,7 @@ impl EmbeddedStore {
     /// Opens the store in a directory, which nobody else may have open.
     ///
     /// After an unclean stop everything that can be read is first made durable anew. What a dead process had
-    /// in flight to push destinations is settled as lost at `now` and due at once; `slots` is told of each
+    /// in flight to push destinations is settled as lost at `now` and due before all else; `slots` is told of each
     /// open push destination with deliveries that wait.
     ///
     /// # Errors
