@@ -57,6 +57,8 @@ pub struct OutboxSettings {
     pub allow_http: bool,
     /// Hosts that are never called, with every host below them.
     pub blocked_hosts: Vec<String>,
+    /// The addresses that deliveries come from, as its customers are told.
+    pub ip_addresses: Vec<std::net::IpAddr>,
     /// Which trigger types the application `default` and new ones know.
     pub catalogue: Catalogue,
 }

@@ -259,6 +259,7 @@ fn outbox(section: Section<'_>) -> Option<OutboxSettings> {
     let allowed_networks = section.parsed_list("allowed_networks", network);
     let allow_http = section.boolean("allow_http");
     let blocked_hosts = section.parsed_list("blocked_hosts", host_name);
+    let ip_addresses = section.parsed_list("ip_addresses", ip_address);
     let preset = section.parsed("preset", preset);
     let open = section.boolean("open");
     section.finish();
@@ -266,6 +267,7 @@ fn outbox(section: Section<'_>) -> Option<OutboxSettings> {
         allowed_networks: allowed_networks?,
         allow_http: allow_http?,
         blocked_hosts: blocked_hosts?,
+        ip_addresses: ip_addresses?,
         catalogue: Catalogue { preset, open: open? },
     })
 }
@@ -337,6 +339,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an address: write an IP address and a port, such as 127.0.0.1:8080")
     })
+}
+
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an IP address: write one such as 192.0.2.10"))
 }
 
 /// A network, or one address as the network of itself.
