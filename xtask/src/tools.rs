@@ -50,24 +50,32 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
-/// What Python's tests import.
-const REQUIREMENTS: [&str; 2] = [
+/// What Python's tests import, in one environment.
+const REQUIREMENTS: [&str; 3] = [
     "examples/flask-app/requirements.txt",
     "crates/server/tests/mail/requirements.txt",
+    "crates/server/tests/nylas/requirements.txt",
 ];
-/// What Node's tests require.
-const NODE_PACKAGES: &str = "examples/express-app";
+/// What Node's tests require: where each list of packages stands, and the directory it is installed into.
+const NODE_PACKAGES: [(&str, &str); 2] = [
+    ("examples/express-app", "node"),
+    ("crates/server/tests/nylas", "node-nylas"),
+];
 
 /// Finds or installs all of it, and gives the variables by which the tests find it.
 pub(crate) fn provide(target: &Path) -> Result<Vec<(&'static str, OsString)>> {
     install_missing(TOOLS, install)?;
     let home = target.join("test-env");
     let python = python_environment(&home.join("python"))?;
-    let modules = node_modules(&home.join("node"))?;
+    let modules = NODE_PACKAGES
+        .iter()
+        .map(|(packages, directory)| node_modules(packages, &home.join(directory)))
+        .collect::<Result<Vec<_>>>()?;
+    let modules = std::env::join_paths(modules).context("the target directory's path has a colon")?;
     Ok(vec![
         ("HOOKFAST_TEST_PYTHON", python.into()),
         ("HOOKFAST_TEST_NODE", "node".into()),
-        ("HOOKFAST_TEST_NODE_PATH", modules.into()),
+        ("HOOKFAST_TEST_NODE_PATH", modules),
     ])
 }
 
@@ -157,16 +165,16 @@ fn python_environment(home: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// A directory of modules with the packages of the examples, made anew when they change.
-fn node_modules(home: &Path) -> Result<PathBuf> {
+/// A directory of modules with the packages that are listed in `directory`, made anew when they change.
+fn node_modules(directory: &str, home: &Path) -> Result<PathBuf> {
     let mut packages = String::new();
     for name in ["package.json", "package-lock.json"] {
-        let path = root().join(NODE_PACKAGES).join(name);
+        let path = root().join(directory).join(name);
         packages += &fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     }
     made_from(home, &packages, || {
         for name in ["package.json", "package-lock.json"] {
-            fs::copy(root().join(NODE_PACKAGES).join(name), home.join(name))?;
+            fs::copy(root().join(directory).join(name), home.join(name))?;
         }
         finish(
             Command::new("npm")

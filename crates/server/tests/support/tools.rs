@@ -13,12 +13,12 @@ use super::http;
 use super::ports::Port;
 use super::time::wait_for;
 
-/// The Python of an environment with Flask, standardwebhooks and aiosmtpd.
+/// The Python of an environment with Flask, standardwebhooks, aiosmtpd and nylas.
 pub(crate) fn python() -> Command {
     Command::new(variable("HOOKFAST_TEST_PYTHON"))
 }
 
-/// A Node that finds express and standardwebhooks.
+/// A Node that finds express, standardwebhooks and nylas.
 pub(crate) fn node() -> Command {
     let mut command = Command::new(variable("HOOKFAST_TEST_NODE"));
     command.env("NODE_PATH", variable("HOOKFAST_TEST_NODE_PATH"));
