@@ -137,7 +137,8 @@ pub(super) fn check(
         return Err(Fault::field("description", reason));
     }
     if let DestinationKind::Push { url } = &destination.kind {
-        check_url(guard, url, destination.allow_private)?;
+        let judged = judge_url(guard, url, destination.allow_private);
+        judged.map_err(|reason| Fault::field("url", reason))?;
     }
     check_addresses(&destination.notification_email_addresses)?;
     check_trigger_types(&destination.trigger_types)?;
@@ -234,8 +235,8 @@ fn is_address(text: &str) -> bool {
 
 /// Refuses URLs that could not be called, or that hold what does not belong into them. The guard judges again when
 /// it is called: names resolve to other addresses later.
-fn check_url(guard: &Guard, text: &str, allow_private: bool) -> Result<(), Fault> {
-    let refuse = |reason: &str| Err(Fault::field("url", reason));
+pub(super) fn judge_url(guard: &Guard, text: &str, allow_private: bool) -> Result<(), String> {
+    let refuse = |reason: &str| Err(reason.to_owned());
     if text.len() > URL_BYTES {
         return refuse("it is longer than 2048 bytes");
     }
@@ -263,7 +264,7 @@ fn check_url(guard: &Guard, text: &str, allow_private: bool) -> Result<(), Fault
     }
     match guard.check_url(text, allow_private) {
         Ok(_) => Ok(()),
-        Err(reason) => Err(Fault::field("url", reason)),
+        Err(reason) => Err(reason.to_string()),
     }
 }
 
@@ -319,15 +320,15 @@ mod tests {
             "canary",
             "",
         ] {
-            let fault = check_url(&guard(), url, false).unwrap_err();
-            assert!(!fault.detail.contains("canary"), "{url}: {}", fault.detail);
+            let reason = judge_url(&guard(), url, false).unwrap_err();
+            assert!(!reason.contains("canary"), "{url}: {reason}");
         }
         for url in [
             "https://example.com/hook?a=b",
             "https://93.184.216.34:8443/",
             "https://[2606:4700::1]/",
         ] {
-            check_url(&guard(), url, false).unwrap();
+            judge_url(&guard(), url, false).unwrap();
         }
     }
 
@@ -338,10 +339,10 @@ mod tests {
             "http://app.internal/",
             "https://10.0.0.1/",
         ] {
-            check_url(&guard(), url, true).unwrap();
+            judge_url(&guard(), url, true).unwrap();
         }
         for url in ["http://a:b@127.0.0.1/", "file:///etc/passwd", "http://"] {
-            assert!(check_url(&guard(), url, true).is_err(), "{url}");
+            assert!(judge_url(&guard(), url, true).is_err(), "{url}");
         }
     }
 }

@@ -233,7 +233,7 @@ pub(super) fn check(api: &Api, caller: &Caller, destination: &Destination) -> Re
     )
 }
 
-fn url_of(destination: &Destination) -> Option<&str> {
+pub(super) fn url_of(destination: &Destination) -> Option<&str> {
     match &destination.kind {
         DestinationKind::Push { url } => Some(url),
         DestinationKind::Pull => None,
@@ -316,13 +316,23 @@ fn verified(destination: &mut Destination, verdict: Result<(), String>, now: Tim
         Ok(()) => return,
         Err(reason) => (DestinationStatus::Unverified, Some(reason)),
     };
+    set(destination, status, reason, now);
+}
+
+/// Sets the status, with why and since when.
+pub(super) fn set(
+    destination: &mut Destination,
+    status: DestinationStatus,
+    reason: Option<String>,
+    now: Timestamp,
+) {
     destination.status = status;
     destination.status_reason = reason;
     destination.status_changed_at = now;
 }
 
 /// Applies what is asked; a new secret in the clear, where the new signing needs one.
-fn apply(
+pub(super) fn apply(
     api: &Api,
     caller: &Caller,
     destination: &mut Destination,
@@ -394,11 +404,16 @@ fn sign_otherwise(api: &Api, destination: &mut Destination, signing: Signing) ->
     Some(secret)
 }
 
-/// Stores a changed destination and shows it.
-async fn put(api: &Api, caller: &Caller, mut destination: Destination) -> Answer<wire::Destination> {
+/// Stores a changed destination.
+pub(super) async fn keep(api: &Api, caller: &Caller, destination: &mut Destination) -> Result<(), Fault> {
     destination.updated_at = api.node.clock.now();
     let change = TopologyChange::PutDestination(destination.clone());
-    api.node.change_topology(&caller.name, vec![change]).await?;
+    Ok(api.node.change_topology(&caller.name, vec![change]).await?)
+}
+
+/// Stores a changed destination and shows it.
+async fn put(api: &Api, caller: &Caller, mut destination: Destination) -> Answer<wire::Destination> {
+    keep(api, caller, &mut destination).await?;
     let now = Caller {
         topology: api.node.snapshot.load().topology.clone(),
         ..caller.clone()
@@ -418,16 +433,17 @@ pub(super) async fn delete_destination(
     Path(named): Path<String>,
 ) -> Result<StatusCode, Fault> {
     let (caller, _turn) = caller.turn(&api).await;
-    let now = api.node.clock.now();
-    let mut destination = caller.destination(&named)?.clone();
-    destination.deleted_at = Some(now);
-    destination.updated_at = now;
+    let destination = caller.destination(&named)?.clone();
+    remove(&api, &caller, destination).await?;
+    Ok(guard::NOTHING)
+}
+
+/// Deletes a destination.
+pub(super) async fn remove(api: &Api, caller: &Caller, mut destination: Destination) -> Result<(), Fault> {
+    destination.deleted_at = Some(api.node.clock.now());
     // What is deleted signs nothing any more.
     destination.secrets.clear();
-    api.node
-        .change_topology(&caller.name, vec![TopologyChange::PutDestination(destination)])
-        .await?;
-    Ok(guard::NOTHING)
+    keep(api, caller, &mut destination).await
 }
 
 /// Holds the deliveries of a destination until it is resumed.
@@ -492,17 +508,22 @@ async fn open(api: &Api, caller: Caller, named: &str, asked: wire::Resume) -> An
         return Err(Fault::new(Code::ChallengeFailed, detail));
     }
     if asked.discard {
-        let id = caller.destination(named)?.id;
-        let by = format!("key {}", caller.name);
-        let discard = || {
-            let now = api.node.clock.now();
-            api.node.store.discard_waiting(id, now, by.clone(), DISCARD_STEP)
-        };
-        while discard().await? > 0 {}
+        discard_held(api, &caller, destination.id).await?;
     }
     let (caller, _turn) = caller.turn(api).await;
     let destination = caller.destination(named)?.clone();
     set_status(api, &caller, destination, DestinationStatus::Active, None).await
+}
+
+/// Gives up what was held while a destination took nothing.
+pub(super) async fn discard_held(api: &Api, caller: &Caller, id: DestinationId) -> Result<(), Fault> {
+    let by = format!("key {}", caller.name);
+    let discard = || {
+        let now = api.node.clock.now();
+        api.node.store.discard_waiting(id, now, by.clone(), DISCARD_STEP)
+    };
+    while discard().await? > 0 {}
+    Ok(())
 }
 
 async fn set_status(
@@ -515,9 +536,7 @@ async fn set_status(
     if destination.status == status {
         return shown(api, caller, &destination).await.map(Json);
     }
-    destination.status = status;
-    destination.status_reason = reason;
-    destination.status_changed_at = api.node.clock.now();
+    set(&mut destination, status, reason, api.node.clock.now());
     let Json(mut answer) = put(api, caller, destination).await?;
     // A reload leaves the status alone.
     answer.warnings.clear();

@@ -124,16 +124,22 @@ impl Fault {
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        let headers = response.headers_mut();
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"hookfast\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if let Some(delay) = self.retry_after {
-            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
+        add_hints(&mut response, self.retry_after);
         response
+    }
+}
+
+/// Adds the headers that say how to ask better: with a key, or later.
+pub(super) fn add_hints(response: &mut Response, retry_after: Option<Duration>) {
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    if unauthorized {
+        let challenge = HeaderValue::from_static("Bearer realm=\"hookfast\"");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(delay) = retry_after {
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
 }
 

@@ -7,15 +7,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::Api;
 use super::error::{Code, Fault, internal};
+use super::nylas::shape::{Refusal, is_nylas};
 
 /// The header that names a request in answers and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,9 +26,23 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LocalAddress(pub(super) SocketAddr);
 
+/// The id of a request, for those whose answers name it in the body.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fault> {
+        // The outermost layer puts it there.
+        parts.extensions.remove::<Self>().ok_or_else(internal)
+    }
+}
+
 /// The outermost layer.
-pub(super) async fn every_request(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn every_request(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let request_id = format!("{:032x}", api.node.clock.entropy());
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = match check_host(&api, &request) {
         Err(fault) => fault.into_response(),
@@ -38,9 +54,9 @@ pub(super) async fn every_request(State(api): State<Arc<Api>>, request: Request,
             }
         },
     };
-    if let Some(fault) = response.extensions_mut().remove::<Fault>() {
+    if let Some(said) = said(&mut response, &path, &request_id) {
         let kept = response.headers().clone();
-        response = fault.answer(&request_id);
+        response = said;
         response
             .headers_mut()
             .extend(kept.into_iter().filter_map(|(name, value)| {
@@ -54,6 +70,19 @@ pub(super) async fn every_request(State(api): State<Arc<Api>>, request: Request,
     }
     decorate(&mut response, &request_id);
     response
+}
+
+/// The answer to what was not done, in the shape that answers at this path have.
+fn said(response: &mut Response, path: &str, request_id: &str) -> Option<Response> {
+    let extensions = response.extensions_mut();
+    if let Some(refusal) = extensions.remove::<Refusal>() {
+        return Some(refusal.answer(request_id));
+    }
+    let fault = extensions.remove::<Fault>()?;
+    if is_nylas(path) {
+        return Some(Refusal::from(fault).answer(request_id));
+    }
+    Some(fault.answer(request_id))
 }
 
 fn decorate(response: &mut Response, request_id: &str) {

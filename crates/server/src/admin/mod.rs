@@ -17,6 +17,7 @@ mod guard;
 mod health;
 mod keys;
 mod nodes;
+mod nylas;
 mod openapi;
 mod publish;
 mod pull;
@@ -36,7 +37,7 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::{Json, Router};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -118,6 +119,7 @@ fn application_routes() -> OpenApiRouter<Arc<Api>> {
             event_types::update_event_type,
             event_types::delete_event_type
         ))
+        .merge(nylas::routes())
         .routes(routes!(pull::pull))
         .routes(routes!(pull::ack))
         .routes(routes!(pull::nack))
@@ -184,7 +186,7 @@ pub(crate) fn router(node: Arc<Node>, surface: Surface) -> Router {
         host_names,
         description: serde_json::to_string_pretty(&description).unwrap_or_default(),
     });
-    routes
+    let routes = routes
         .route("/openapi.json", axum::routing::get(health::openapi_json))
         .route("/", axum::routing::get(health::front))
         .fallback(guard::unknown_path)
@@ -192,7 +194,11 @@ pub(crate) fn router(node: Arc<Node>, surface: Surface) -> Router {
         .layer(from_fn_with_state(api.clone(), auth::require_key))
         .layer(from_fn_with_state(api.clone(), guard::not_while_stopping))
         .layer(from_fn_with_state(api.clone(), guard::every_request))
-        .with_state(api)
+        .with_state(api);
+    // Around the routes, so that they are found by what is left of the path.
+    Router::new()
+        .fallback_service(routes)
+        .layer(map_request(nylas::shape::without_last_slash))
 }
 
 /// What a handler answers with JSON.

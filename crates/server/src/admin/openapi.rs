@@ -10,7 +10,8 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::wire::Problem;
+use super::nylas::shape::is_nylas;
+use super::wire::{NylasError, NylasProblem, Problem};
 
 const KEY: &str = "key";
 
@@ -21,7 +22,7 @@ pub(super) fn empty() -> OpenApi {
         .description(Some(
             "Durable before the 200, delivered at least once. Every route needs `authorization: Bearer KEY`. \
              Lists are paged: give `next_cursor` of one page as `cursor` of the next. Errors are \
-             `application/problem+json`. An admin key acts on the application `default`, or on the one that \
+             `application/problem+json`, and below `/v3` as Nylas answers them. An admin key acts on the application `default`, or on the one that \
              the header `Hookfast-Application` names.",
         ))
         .version(env!("CARGO_PKG_VERSION"))
@@ -29,9 +30,13 @@ pub(super) fn empty() -> OpenApi {
     let mut components = Components::new();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme(KEY, SecurityScheme::Http(bearer));
-    components
-        .schemas
-        .insert(Problem::name().into_owned(), Problem::schema());
+    for (name, schema) in [
+        (Problem::name(), Problem::schema()),
+        (NylasProblem::name(), NylasProblem::schema()),
+        (NylasError::name(), NylasError::schema()),
+    ] {
+        components.schemas.insert(name.into_owned(), schema);
+    }
     OpenApiBuilder::new()
         .info(info)
         .components(Some(components))
@@ -41,8 +46,13 @@ pub(super) fn empty() -> OpenApi {
 /// Adds what holds for every operation.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
     document.security = Some(vec![SecurityRequirement::new::<_, _, String>(KEY, [])]);
-    for item in document.paths.paths.values_mut() {
-        operations(item).for_each(add_problem);
+    for (path, item) in &mut document.paths.paths {
+        let (schema, media_type) = if is_nylas(path) {
+            (NylasProblem::name(), "application/json")
+        } else {
+            (Problem::name(), "application/problem+json")
+        };
+        operations(item).for_each(|operation| add_problem(operation, &schema, media_type));
     }
     document
 }
@@ -59,13 +69,13 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
-fn add_problem(operation: &mut Operation) {
+fn add_problem(operation: &mut Operation, schema: &str, media_type: &str) {
     let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name(Problem::name())))
+        .schema(Some(Ref::from_schema_name(schema)))
         .build();
     let problem = ResponseBuilder::new()
         .description("it was not done, and why")
-        .content("application/problem+json", content)
+        .content(media_type, content)
         .build();
     let responses = &mut operation.responses.responses;
     responses.entry("default".to_owned()).or_insert(RefOr::T(problem));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use hookfast_engine::id::ApplicationId;
 use hookfast_engine::outcome::Outcome;
 use hookfast_engine::retry::{Meaning, meaning};
 use hookfast_engine::topology::{Destination, DestinationKind, Topology};
@@ -19,7 +20,7 @@ use crate::deliver::transport::Attempted;
 use crate::outbox::mock;
 
 /// The type of a test event where nothing says another.
-const TYPE_DEFAULT: &str = "message.created";
+pub(super) const TYPE_DEFAULT: &str = "message.created";
 
 /// Sends a destination one test event, signed as its deliveries are, and shows how it was answered.
 #[utoipa::path(post, path = "/api/v1/destinations/{destination}/test", tag = "destinations", params(("destination" = String, Path, description = "its name or id")),
@@ -37,7 +38,7 @@ pub(super) async fn test_destination(
         return Err(Fault::field("destination", reason));
     }
     let trigger_type = asked.trigger_type.unwrap_or_else(|| first_type(destination));
-    let event = event(&api, &caller.topology, destination, &trigger_type)?;
+    let event = event(&api, &caller.topology, destination.application, &trigger_type)?;
     let snapshot = api.node.snapshot.load_full();
     let ready = snapshot
         .destination(destination.id)
@@ -75,13 +76,13 @@ fn first_type(destination: &Destination) -> String {
 }
 
 /// The event of a test: a mock payload of the preset, the example of an application's own type, or an empty one.
-fn event(
+pub(super) fn event(
     api: &Api,
     topology: &Topology,
-    destination: &Destination,
+    application: ApplicationId,
     trigger_type: &str,
 ) -> Result<Value, Fault> {
-    let (application, now) = (destination.application, api.node.clock.now());
+    let now = api.node.clock.now();
     api.node
         .snapshot
         .load()

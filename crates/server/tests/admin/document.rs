@@ -66,10 +66,13 @@ fn every_operation_says_what_it_does_how_it_fails_and_what_stands_in_its_path() 
     for (id, method, path) in operations(&document) {
         let operation = &document["paths"][&path][method.to_lowercase()];
         assert!(operation["summary"].is_string(), "{id}");
-        assert!(
-            operation["responses"]["default"]["content"]["application/problem+json"].is_object(),
-            "{id}"
-        );
+        let (media_type, schema) = if path.starts_with("/v3/") {
+            ("application/json", "#/components/schemas/NylasProblem")
+        } else {
+            ("application/problem+json", "#/components/schemas/Problem")
+        };
+        let failure = &operation["responses"]["default"]["content"][media_type]["schema"];
+        assert_eq!(failure["$ref"], schema, "{id}");
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
         for name in path.split('/').filter_map(|part| part.strip_prefix('{')) {
             let name = name.trim_end_matches('}');

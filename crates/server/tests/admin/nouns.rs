@@ -142,7 +142,7 @@ async fn pages_are_bounded_and_give_every_item_once() {
     for (list, expected) in [
         ("events", 7),
         ("deliveries", 14),
-        ("destinations", 8),
+        ("destinations", 9),
         ("sources", 1),
         ("keys", 7),
     ] {
@@ -184,7 +184,7 @@ async fn problems_say_what_is_wrong_in_one_shape() {
     served.get("/api/v1/nothing").await.problem(404, "unknown-path");
     let wrong = served.ask("DELETE", "/api/v1/events").send().await;
     wrong.problem(405, "wrong-method");
-    assert_eq!(wrong.headers["allow"], "GET,HEAD");
+    assert_eq!(wrong.headers["allow"], "GET,HEAD,POST");
     let detail = served.get("/api/v1/events/dlv_1").await.problem(404, "not-found");
     assert!(
         detail.contains("expected `evt_` and 32 hexadecimal digits"),
@@ -622,7 +622,7 @@ async fn counts_are_the_servers_for_an_admin_and_an_applications_for_the_others(
         .expect(200);
     assert_eq!((&of_one["events"], &of_one["disk"]), (&Value::Null, &Value::Null));
     assert_eq!(of_one["deliveries"], json!({"pending": 1, "in_flight": 1}));
-    assert_eq!(of_one["destinations"].as_array().unwrap().len(), 2);
+    assert_eq!(of_one["destinations"].as_array().unwrap().len(), 3);
     assert_eq!(of_one["quarantine"], json!({ own.source.as_str(): 1 }));
     let nodes = served.get("/api/v1/nodes").await.expect(200);
     let listeners = nodes["data"][0]["listeners"].as_array().unwrap();

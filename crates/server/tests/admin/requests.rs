@@ -26,6 +26,9 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
         replay,
         receipt,
         application,
+        webhook,
+        receiver,
+        event_type,
         ..
     } = things;
     let receipts = json!({"receipts": [receipt]});
@@ -35,6 +38,13 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
         ("readyz", "GET", "/readyz".into(), None, 200),
         ("metrics", "GET", "/metrics".into(), None, 200),
         ("list_events", "GET", "/api/v1/events".into(), None, 200),
+        (
+            "publish_events",
+            "POST",
+            "/api/v1/events".into(),
+            Some(json!({"specversion": "1.0", "type": event_type, "source": "/a", "id": "1", "data": {}})),
+            202,
+        ),
         ("show_event", "GET", format!("/api/v1/events/{event}"), None, 200),
         (
             "event_body",
@@ -152,6 +162,35 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
             200,
         ),
         (
+            "test_destination",
+            "POST",
+            format!("/api/v1/destinations/{webhook}/test"),
+            None,
+            200,
+        ),
+        ("list_event_types", "GET", "/api/v1/event-types".into(), None, 200),
+        (
+            "create_event_type",
+            "POST",
+            "/api/v1/event-types".into(),
+            Some(json!({"name": "thing.made"})),
+            201,
+        ),
+        (
+            "show_event_type",
+            "GET",
+            format!("/api/v1/event-types/{event_type}"),
+            None,
+            200,
+        ),
+        (
+            "update_event_type",
+            "PATCH",
+            format!("/api/v1/event-types/{event_type}"),
+            Some(json!({"description": "Something was made."})),
+            200,
+        ),
+        (
             "pull",
             "POST",
             format!("/api/v1/destinations/{pull}/pull"),
@@ -226,6 +265,63 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
         ("list_rejected", "GET", "/api/v1/rejected".into(), None, 200),
         ("show_stats", "GET", "/api/v1/stats".into(), None, 200),
         ("stream", "GET", "/api/v1/stream".into(), None, 200),
+        ("list_webhooks", "GET", "/v3/webhooks".into(), None, 200),
+        (
+            "show_webhook",
+            "GET",
+            format!("/v3/webhooks/{webhook}"),
+            None,
+            200,
+        ),
+        (
+            "create_webhook",
+            "POST",
+            "/v3/webhooks".into(),
+            Some(json!({"webhook_url": receiver, "trigger_types": ["grant.expired"]})),
+            200,
+        ),
+        (
+            "update_webhook",
+            "PUT",
+            format!("/v3/webhooks/{webhook}"),
+            Some(json!({"description": "crm"})),
+            200,
+        ),
+        (
+            "rotate_webhook_secret",
+            "POST",
+            format!("/v3/webhooks/rotate-secret/{webhook}"),
+            None,
+            200,
+        ),
+        (
+            "rotate_webhook_secret_as_python",
+            "PUT",
+            format!("/v3/webhooks/{webhook}/rotate-secret"),
+            Some(json!({})),
+            200,
+        ),
+        (
+            "list_ip_addresses",
+            "GET",
+            "/v3/webhooks/ip-addresses".into(),
+            None,
+            200,
+        ),
+        (
+            "show_mock_payload",
+            "POST",
+            "/v3/webhooks/mock-payload".into(),
+            Some(json!({"trigger_type": "message.created"})),
+            200,
+        ),
+        (
+            "send_test_event",
+            "POST",
+            "/v3/webhooks/send-test-event".into(),
+            Some(json!({"webhook_url": receiver})),
+            200,
+        ),
         (
             "list_applications",
             "GET",
@@ -273,6 +369,20 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
             409,
         ),
         (
+            "delete_event_type",
+            "DELETE",
+            format!("/api/v1/event-types/{event_type}"),
+            None,
+            204,
+        ),
+        (
+            "delete_webhook",
+            "DELETE",
+            format!("/v3/webhooks/{webhook}"),
+            None,
+            200,
+        ),
+        (
             "delete_source",
             "DELETE",
             format!("/api/v1/sources/{source}"),
@@ -306,6 +416,15 @@ pub(crate) fn all(things: &Things, key_id: &str) -> Vec<Good> {
     good.collect()
 }
 
+/// Operations that name nothing of an application: a key of another one does them in its own.
+pub(crate) const NAMELESS: [&str; 6] = [
+    "create_source",
+    "create_event_type",
+    "publish_events",
+    "create_webhook",
+    "show_mock_payload",
+    "send_test_event",
+];
 /// Operations that need no key.
 pub(crate) const OPEN: [&str; 2] = ["healthz", "readyz"];
 /// Operations of the admin scope alone.

@@ -74,7 +74,10 @@ pub(crate) fn settings(data: &std::path::Path) -> Settings {
 
 /// A node on `store`.
 pub(crate) fn node(store: Arc<MemoryStore>, data: &std::path::Path) -> Arc<Node> {
-    let settings = settings(data);
+    node_with(store, settings(data))
+}
+
+fn node_with(store: Arc<MemoryStore>, settings: Settings) -> Arc<Node> {
     let (deliveries, _driver) = Deliveries::new(&settings.delivery, Clock);
     Arc::new(Node::new(Clock, store, deliveries, settings, Vault::new([7; 32])))
 }
@@ -95,9 +98,18 @@ pub(crate) const DEFAULT: ApplicationId = ApplicationId::from_u128((0x7 << 76) |
 
 /// Serves a node with the application `default` and the key [`ADMIN_KEY`].
 pub(crate) async fn serve() -> Served {
+    serve_with(OutboxSettings::default()).await
+}
+
+/// The same, with these settings of the outbox.
+pub(crate) async fn serve_with(outbox: OutboxSettings) -> Served {
     let store = MemoryStore::new(Arc::new(NoSlots));
     let data = tempfile::tempdir().unwrap();
-    let node = node(Arc::clone(&store), data.path());
+    let settings = Settings {
+        outbox,
+        ..settings(data.path())
+    };
+    let node = node_with(Arc::clone(&store), settings);
     let application = Application::new(DEFAULT, "default", node.clock.now());
     let key = key(&node, 1, ADMIN_KEY, Scope::Admin);
     let changes = vec![
@@ -168,6 +180,35 @@ impl Answer {
         } else {
             self.json()
         }
+    }
+
+    /// What Nylas's shape holds: the data of a 200, with the request's id beside it.
+    #[track_caller]
+    pub(crate) fn nylas(&self) -> Value {
+        let reply = self.expect(200);
+        assert_eq!(reply.as_object().unwrap().len(), 2, "{reply}");
+        self.check_nylas_headers(&reply);
+        reply["data"].clone()
+    }
+
+    /// The message of an error in Nylas's shape with this status and type.
+    #[track_caller]
+    pub(crate) fn nylas_error(&self, status: u16, kind: &str) -> String {
+        let reply = self.expect(status);
+        self.check_nylas_headers(&reply);
+        assert_eq!(reply.as_object().unwrap().len(), 2, "{reply}");
+        assert_eq!(reply["error"].as_object().unwrap().len(), 2, "{reply}");
+        assert_eq!(reply["error"]["type"], kind, "{reply}");
+        let message = reply["error"]["message"].as_str().unwrap();
+        assert!(!message.is_empty() && !message.ends_with('.'), "{reply}");
+        message.to_owned()
+    }
+
+    #[track_caller]
+    fn check_nylas_headers(&self, reply: &Value) {
+        assert_eq!(self.headers["content-type"], "application/json");
+        let id = self.headers["x-request-id"].to_str().unwrap();
+        assert_eq!(reply["request_id"], id);
     }
 
     /// The detail of a problem with this status and code.

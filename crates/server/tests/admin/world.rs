@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hookfast::settings::OutboxSettings;
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::id::{ApplicationId, EventId, QuarantineId, SourceId};
 use hookfast_engine::topology::{Application, Scope, TopologyChange};
 use hookfast_store::{NewEvent, NewQuarantined, QuarantineBounds, Quarantined, Rejected, Store};
 use serde_json::{Value, json};
 
-use crate::support::{DEFAULT, Served, key, serve};
+use crate::receiver::{self, Receiver};
+use crate::support::{DEFAULT, Served, key, serve_with};
 
 /// A secret that no answer may show.
 pub(crate) const CANARY: &str = "canary-0f3b-secret";
@@ -28,6 +30,12 @@ pub(crate) struct Things {
     pub(crate) push_id: String,
     pub(crate) pull: String,
     pub(crate) pull_id: String,
+    /// A destination of what the application publishes, made as Nylas's SDKs do.
+    pub(crate) webhook: String,
+    /// A URL that echoes challenges.
+    pub(crate) receiver: String,
+    /// A trigger type of the application's own.
+    pub(crate) event_type: String,
     pub(crate) event: String,
     pub(crate) delivery: String,
     pub(crate) quarantined: String,
@@ -49,6 +57,7 @@ impl Things {
             &self.push_id,
             &self.pull,
             &self.pull_id,
+            &self.webhook,
             &self.event,
             &self.delivery,
             &self.quarantined,
@@ -60,12 +69,19 @@ impl Things {
 /// Two applications: `default`, and `other`.
 pub(crate) struct World {
     pub(crate) served: Served,
+    pub(crate) receiver: Receiver,
     pub(crate) own: Things,
     pub(crate) other: Things,
 }
 
 pub(crate) async fn world() -> World {
-    let served = serve().await;
+    let served = serve_with(OutboxSettings {
+        allowed_networks: vec![receiver::ADDRESS.into()],
+        ip_addresses: vec![[192, 0, 2, 10].into()],
+        ..OutboxSettings::default()
+    })
+    .await;
+    let receiver = Receiver::start().await;
     let id = ApplicationId::new(served.now(), 0x07e5);
     let application = Application::new(id, "other", served.now());
     let other = application.id;
@@ -74,13 +90,23 @@ pub(crate) async fn world() -> World {
         .change_topology("test", vec![TopologyChange::PutApplication(application)])
         .await
         .unwrap();
-    let own = things(&served, "default", DEFAULT).await;
-    let other = things(&served, "other", other).await;
-    World { served, own, other }
+    let own = things(&served, &receiver, "default", DEFAULT).await;
+    let other = things(&served, &receiver, "other", other).await;
+    World {
+        served,
+        receiver,
+        own,
+        other,
+    }
 }
 
 /// Makes one of everything through the API and the store.
-async fn things(served: &Served, name: &'static str, application: ApplicationId) -> Things {
+async fn things(
+    served: &Served,
+    receiver: &Receiver,
+    name: &'static str,
+    application: ApplicationId,
+) -> Things {
     let create = |path: &'static str, body: Value| async move {
         let answer = served.ask("POST", path).of(name).json(&body).send().await;
         answer.expect(201)
@@ -103,6 +129,15 @@ async fn things(served: &Served, name: &'static str, application: ApplicationId)
         json!({"name": format!("{name}-pull"), "sources": [source["id"]]}),
     )
     .await;
+    let event_type = create("/api/v1/event-types", json!({"name": format!("{name}.happened")})).await;
+    let receiver = receiver.url("/hook");
+    let webhook = served
+        .ask("POST", "/v3/webhooks")
+        .of(name)
+        .json(&json!({"webhook_url": receiver, "trigger_types": ["message.created"]}))
+        .send()
+        .await
+        .nylas();
     let event = append(served, application, source_id, "message.created").await;
     let shown = served
         .ask("GET", &format!("/api/v1/events/{event}"))
@@ -161,6 +196,9 @@ async fn things(served: &Served, name: &'static str, application: ApplicationId)
         push_id: text(&push["id"]),
         pull: text(&pull["name"]),
         pull_id,
+        webhook: text(&webhook["id"]),
+        receiver,
+        event_type: text(&event_type["name"]),
         event: event.to_string(),
         delivery: text(&delivery["id"]),
         quarantined: quarantined.to_string(),

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod nylas;
 mod outbox;
 mod pull;
 mod setup;
 mod traffic;
 
+pub use self::nylas::*;
 pub use self::outbox::*;
 pub use self::pull::*;
 pub use self::setup::*;
