@@ -198,7 +198,7 @@ fn every_error_is_the_clients_own(sdk: Sdk) {
     let nobody = "dst_0198f0c0000070008000000000000000";
     let mut unknown = create(&app.url());
     unknown["body"]["trigger_types"] = json!(["mesage.created"]);
-    for (call, status, kind, message) in [
+    let refused = [
         (
             json!({"method": "find", "id": nobody}),
             404,
@@ -241,9 +241,13 @@ fn every_error_is_the_clients_own(sdk: Sdk) {
             "invalid_request_error",
             "did you mean `message.created`",
         ),
-    ] {
-        check_raised(sdk, &sdk.call(&server, &call), status, kind, message);
+    ];
+    let calls: Vec<_> = refused.iter().map(|(call, ..)| call).collect();
+    let came = sdk.calls(&server, ADMIN_KEY, &json!(calls));
+    for ((_, status, kind, message), came) in refused.iter().zip(&came) {
+        check_raised(sdk, came, *status, kind, message);
     }
+    assert_eq!(came.len(), refused.len());
     assert_eq!(
         sdk.data(&server, &json!({"method": "list"})),
         json!([]),
