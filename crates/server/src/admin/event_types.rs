@@ -1,13 +1,13 @@
 //! Event types: the trigger types that an application may publish and its destinations may subscribe to (SPEC O9).
 //!
-//! Owns these routes. What comes with Hookfast stands in `outbox::catalogue` and cannot be changed here.
+//! Owns these routes. What comes with Hookfast stands in `outbox::catalogue` and cannot be changed here; what may be
+//! said of an application's own stands in `outbox::own_type`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use hookfast_engine::id::ApplicationId;
-use hookfast_engine::route::{check_pattern, is_operational};
 use hookfast_engine::topology::{Origin, Topology, TopologyChange, TriggerType};
 use http::StatusCode;
 use serde_json::Value;
@@ -17,14 +17,8 @@ use super::error::{Code, Fault};
 use super::read::{Body, Query};
 use super::sources::{PageQuery, file_warning, page_of};
 use super::{Answer, Api, guard, wire};
+use crate::outbox::own_type::{self, TYPES_MOST};
 use crate::outbox::{catalogue, mock};
-
-/// The longest description, in characters.
-const DESCRIPTION_CHARACTERS: usize = 1_000;
-/// The largest schema or example, in bytes.
-const DOCUMENT_BYTES: usize = 64 * 1024;
-/// The most types of an application's own.
-const TYPES_MOST: usize = 10_000;
 
 fn own(trigger_type: &TriggerType) -> wire::EventType {
     let json = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -113,7 +107,7 @@ pub(super) async fn create_event_type(
 ) -> Result<(StatusCode, Json<wire::EventType>), Fault> {
     let (caller, _turn) = caller.turn(&api).await;
     let application = caller.one_application()?;
-    check_name(&asked.name)?;
+    own_type::check_name(&asked.name).map_err(|reason| Fault::field("name", reason))?;
     let mut known = caller.topology.trigger_types_of(application);
     if known.any(|each| each.name == asked.name) {
         let detail = format!("there is already an event type `{}`; change that one", asked.name);
@@ -129,8 +123,8 @@ pub(super) async fn create_event_type(
         application,
         name: asked.name,
         description: check_description(asked.description)?,
-        schema: document("schema", asked.schema)?,
-        example: document("example", asked.example)?,
+        schema: document("schema", asked.schema.as_ref(), own_type::schema)?,
+        example: document("example", asked.example.as_ref(), own_type::example)?,
         origin: Origin::Api,
         created_at: now,
         updated_at: now,
@@ -157,10 +151,10 @@ pub(super) async fn update_event_type(
         changed.description = check_description(description)?;
     }
     if let Some(schema) = asked.schema {
-        changed.schema = document("schema", schema)?;
+        changed.schema = document("schema", schema.as_ref(), own_type::schema)?;
     }
     if let Some(example) = asked.example {
-        changed.example = document("example", example)?;
+        changed.example = document("example", example.as_ref(), own_type::example)?;
     }
     changed.updated_at = api.node.clock.now();
     let mut answer = own(&changed);
@@ -196,40 +190,17 @@ fn find<'a>(
     known.ok_or_else(|| not_found("event type of its own", name))
 }
 
-fn check_name(name: &str) -> Result<(), Fault> {
-    check_pattern(name).map_err(|error| Fault::field("name", error))?;
-    if name.contains('*') {
-        return Err(Fault::field("name", "`*` stands for several types; name one"));
-    }
-    if is_operational(name) {
-        let reason =
-            "types that begin with `destination.` or `source.` are Hookfast's own; take another name";
-        return Err(Fault::field("name", reason));
-    }
-    Ok(())
+/// A JSON document, as `kept` has it.
+fn document(
+    field: &str,
+    given: Option<&Value>,
+    kept: impl FnOnce(&Value) -> Result<String, String>,
+) -> Result<Option<String>, Fault> {
+    let kept = given.map(kept).transpose();
+    kept.map_err(|reason| Fault::field(field, reason))
 }
 
 fn check_description(description: String) -> Result<String, Fault> {
-    if description.chars().count() > DESCRIPTION_CHARACTERS {
-        let reason = format!("it is longer than {DESCRIPTION_CHARACTERS} characters");
-        return Err(Fault::field("description", reason));
-    }
+    own_type::check_description(&description).map_err(|reason| Fault::field("description", reason))?;
     Ok(description)
-}
-
-/// A JSON document, as it is kept.
-fn document(field: &str, given: Option<Value>) -> Result<Option<String>, Fault> {
-    let Some(given) = given else { return Ok(None) };
-    if field == "schema" && !given.is_object() && !given.is_boolean() {
-        return Err(Fault::field(
-            field,
-            "a JSON schema is an object, or true or false",
-        ));
-    }
-    let text = given.to_string();
-    if text.len() > DOCUMENT_BYTES {
-        let reason = format!("it is larger than {DOCUMENT_BYTES} bytes");
-        return Err(Fault::field(field, reason));
-    }
-    Ok(Some(text))
 }

@@ -94,6 +94,7 @@ fn said(config: &Config) -> String {
         (declared.sources.len(), "source", "sources"),
         (declared.destinations.len(), "destination", "destinations"),
         (declared.policies.len(), "policy", "policies"),
+        (declared.triggers.len(), "trigger type", "trigger types"),
     ];
     let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
     format!("{file}: no mistakes ({})", counts.join(", "))

@@ -6,7 +6,8 @@
 use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    DEFAULT_APPLICATION, Destination, OUTBOX, Origin, SealedSecret, Signing, Source, Topology, TopologyChange,
+    DEFAULT_APPLICATION, Destination, OUTBOX, Origin, SealedSecret, Signing, Source, Topology,
+    TopologyChange, TriggerType,
 };
 use hookfast_signature::Secret;
 
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::declare::Stored;
-use super::{Declared, DeclaredDestination, DeclaredSource};
+use super::{Declared, DeclaredDestination, DeclaredSource, DeclaredTrigger};
 use crate::clock::Clock;
 use crate::deliver::sign;
 use crate::vault::Vault;
@@ -65,6 +66,9 @@ pub fn changes(
     let policies = declared.policies.iter();
     let different = policies.filter(|policy| topology.policies.get(&policy.name) != Some(policy));
     let mut changes: Vec<_> = different.cloned().map(TopologyChange::PutPolicy).collect();
+    let triggers = declared.triggers.iter();
+    let changed = triggers.filter_map(|trigger| applying.trigger(trigger));
+    changes.extend(changed.map(TopologyChange::PutTriggerType));
     let mut ids = BTreeMap::new();
     for source in &declared.sources {
         let (id, changed) = applying.source(source)?;
@@ -93,7 +97,13 @@ pub fn no_longer_declared(declared: &Declared, topology: &Topology) -> Vec<Strin
         .values()
         .filter(|each| each.origin == Origin::File && each.deleted_at.is_none() && !named(&each.name))
         .map(|each| format!("destination {}", each.name));
-    sources.chain(destinations).collect()
+    let named = |name: &str| declared.triggers.iter().any(|trigger| trigger.name == name);
+    let triggers = topology
+        .trigger_types
+        .values()
+        .filter(|each| each.origin == Origin::File && !named(&each.name))
+        .map(|each| format!("trigger {}", each.name));
+    sources.chain(destinations).chain(triggers).collect()
 }
 
 struct Applying<'a> {
@@ -105,6 +115,20 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
+    /// The trigger type, where it differs from what is there.
+    fn trigger(&self, declared: &DeclaredTrigger) -> Option<TriggerType> {
+        let key = (self.application, declared.name.clone());
+        let found = self.topology.trigger_types.get(&key);
+        let (created_at, updated_at) =
+            found.map_or((self.now, self.now), |found| (found.created_at, found.updated_at));
+        let mut trigger_type = declared.trigger_type(self.application, created_at, updated_at);
+        if found == Some(&trigger_type) {
+            return None;
+        }
+        trigger_type.updated_at = self.now;
+        Some(trigger_type)
+    }
+
     /// The source's id, and the source where it differs from what is there.
     fn source(&self, declared: &DeclaredSource) -> Result<(SourceId, Option<Source>), ApplyError> {
         let found = self.topology.source_named(&declared.name);

@@ -200,6 +200,55 @@ fn what_the_api_made_stays_and_what_left_the_file_is_named() {
 }
 
 #[test]
+fn trigger_types_are_set_by_name_and_named_once_they_leave_the_file() {
+    let text = "[[trigger]]\nname = 'invoice.paid'\nschema = '{\"type\": \"object\"}'\n\
+        [[trigger]]\nname = 'invoice.sent'\n";
+    let application = ApplicationId::new(Timestamp::EPOCH, 1);
+    let find = |topology: &Topology, name: &str| {
+        topology
+            .trigger_types
+            .get(&(application, name.to_owned()))
+            .cloned()
+            .unwrap()
+    };
+    let mut before = empty();
+    let made = DeclaredTrigger {
+        name: "invoice.sent".into(),
+        description: "by the API".into(),
+        schema: None,
+        example: None,
+    };
+    let made = TriggerType {
+        origin: Origin::Api,
+        ..made.trigger_type(application, Timestamp::EPOCH, Timestamp::EPOCH)
+    };
+    before
+        .trigger_types
+        .insert((application, made.name.clone()), made);
+    let after = apply(before, text);
+    let paid = find(&after, "invoice.paid");
+    assert_eq!(
+        (paid.origin, paid.schema.as_deref()),
+        (Origin::File, Some(r#"{"type":"object"}"#))
+    );
+    let sent = find(&after, "invoice.sent");
+    assert_eq!((sent.origin, sent.description.as_str()), (Origin::File, ""));
+    assert!(sent.created_at < sent.updated_at);
+    assert_eq!(changes(&declared(text), &after, &vault(), Clock).unwrap(), []);
+    assert_eq!(
+        no_longer_declared(&declared("[[trigger]]\nname = 'invoice.sent'\n"), &after),
+        ["trigger invoice.paid"]
+    );
+    let changed = apply(
+        after.clone(),
+        &text.replace("\"type\": \"object\"", "\"type\": \"array\""),
+    );
+    assert_eq!(find(&changed, "invoice.paid").created_at, paid.created_at);
+    assert_ne!(find(&changed, "invoice.paid").schema, paid.schema);
+    assert_eq!(find(&changed, "invoice.sent"), sent);
+}
+
+#[test]
 fn a_name_taken_by_another_application_is_refused() {
     let mut topology = apply(empty(), FILE);
     for source in topology.sources.values_mut() {

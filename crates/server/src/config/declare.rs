@@ -1,4 +1,4 @@
-//! What the file declares: sources, destinations and retry policies.
+//! What the file declares: sources, destinations and retry policies; trigger types stand in `trigger`.
 //!
 //! Owns their keys, their defaults and what may be said of them. Must not know what is there already: that
 //! is `apply`.
@@ -17,9 +17,12 @@ use hookfast_signature::Secret;
 
 use super::section::Section;
 use super::sections::bounds;
+use super::trigger::{self, DeclaredTrigger};
 use crate::deliver::sign;
 use crate::ingest::scheme::{self, GENERIC};
 use crate::nearest::nearest;
+use crate::outbox::catalogue::Catalogue;
+use crate::outbox::recipients::check_addresses;
 use crate::units;
 
 const DEDUPE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -44,6 +47,8 @@ pub struct Declared {
     pub destinations: Vec<DeclaredDestination>,
     /// The policies, by name.
     pub policies: Vec<Policy>,
+    /// The application's own trigger types, in the order of the file.
+    pub triggers: Vec<DeclaredTrigger>,
 }
 
 /// A source as the file declares it.
@@ -116,14 +121,19 @@ pub(super) fn read(root: &Section<'_>) -> Option<Declared> {
         .map(|(name, section)| policy(&name, section));
     let policies: Vec<_> = policies.collect();
     let sections = root.tables("source");
-    let source_names = names(&sections);
+    let source_names = names(&sections, check_name);
     let sources: Vec<_> = sections.into_iter().map(source).collect();
+    let sections = root.tables("trigger");
+    trigger::check_count(root, sections.len());
+    let trigger_names = names(&sections, trigger::check_name);
+    let triggers: Vec<_> = sections.into_iter().map(trigger::read).collect();
     let sections = root.tables("destination");
-    names(&sections);
+    names(&sections, check_name);
     let policy_names = root.named_tables("policy").into_iter().map(|(name, _)| name);
     let known = Known {
         sources: source_names,
         policies: policy_names.collect(),
+        catalogue: trigger::catalogue(root, &trigger_names),
     };
     let destinations = sections.into_iter().map(|section| destination(section, &known));
     let destinations: Vec<_> = destinations.collect();
@@ -131,6 +141,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Declared> {
         sources: sources.into_iter().collect::<Option<_>>()?,
         destinations: destinations.into_iter().collect::<Option<_>>()?,
         policies: policies.into_iter().collect::<Option<_>>()?,
+        triggers: triggers.into_iter().collect::<Option<_>>()?,
     })
 }
 
@@ -138,13 +149,15 @@ pub(super) fn read(root: &Section<'_>) -> Option<Declared> {
 struct Known {
     sources: BTreeSet<String>,
     policies: BTreeSet<String>,
+    /// None where it cannot be read.
+    catalogue: Option<Catalogue>,
 }
 
 /// The names of these tables, of which each must have its own.
-fn names(sections: &[Section<'_>]) -> BTreeSet<String> {
+fn names(sections: &[Section<'_>], check: fn(&str) -> Result<String, String>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for section in sections {
-        if let Some(name) = section.parsed("name", check_name)
+        if let Some(name) = section.parsed("name", check)
             && !names.insert(name)
         {
             section.mistake("name", "used twice: give each its own name");
@@ -406,6 +419,14 @@ fn destination(section: Section<'_>, known: &Known) -> Option<DeclaredDestinatio
             "names no type, so nothing would ever come: leave it out to take all",
         );
     }
+    if let Some(catalogue) = &known.catalogue
+        && sources == [OUTBOX]
+    {
+        let patterns = trigger_types.iter().flatten();
+        for error in patterns.filter_map(|pattern| catalogue.check_subscription(pattern).err()) {
+            section.mistake("trigger_types", error.to_string());
+        }
+    }
     let signing = section.word(
         "signing",
         &[
@@ -443,6 +464,9 @@ fn destination(section: Section<'_>, known: &Known) -> Option<DeclaredDestinatio
     let description = section.text("description");
     let compressed = section.boolean("compressed");
     let addresses = section.texts("notification_email_addresses");
+    if let Some(Err(problem)) = addresses.as_deref().map(check_addresses) {
+        section.mistake("notification_email_addresses", problem);
+    }
     section.finish();
     Some(DeclaredDestination {
         name: name.unwrap_or_default(),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::layers::Environment;
 
-const LARGEST_SECRET_BYTES: u64 = 64 * 1024;
+/// The largest file that a value can name: secrets are shorter, and documents have the same bound.
+const LARGEST_FILE_BYTES: u64 = 64 * 1024;
 
 /// Why a value cannot be expanded.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +59,10 @@ pub(super) fn file(path: &Path) -> Result<String, ExpandError> {
     let opened = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     opened
-        .take(LARGEST_SECRET_BYTES + 1)
+        .take(LARGEST_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= LARGEST_SECRET_BYTES);
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= LARGEST_FILE_BYTES);
     let text = String::from_utf8(bytes).ok().filter(|_| fits);
     let text = text.ok_or_else(|| ExpandError::NotText(path.to_owned()))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);

@@ -14,6 +14,7 @@ mod restart;
 mod section;
 mod sections;
 pub mod show;
+mod trigger;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,7 @@ pub use declare::{Declared, DeclaredDestination, DeclaredSource, check_provider}
 pub use layers::{DEFAULTS, Environment, Flags, USUAL_FILE, environment};
 pub use mistakes::{Mistake, Mistakes, Place};
 pub use restart::AtStart;
+pub use trigger::DeclaredTrigger;
 
 use crate::clock::Clock;
 use crate::settings::Settings;
@@ -35,7 +37,7 @@ use section::{Context, Section};
 pub struct Config {
     /// The server's own settings.
     pub settings: Settings,
-    /// The sources, destinations and policies that the file sets.
+    /// The sources, destinations, policies and trigger types that the file sets.
     pub declared: Declared,
     /// Where the encryption key is.
     pub encryption_key: KeySource,

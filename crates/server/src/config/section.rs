@@ -172,13 +172,6 @@ impl<'a> Section<'a> {
         self.mistake(key, format!("expected {expected}, found {}", found.kind()));
     }
 
-    /// A key that exists, but not in this build: setting it is a mistake.
-    pub(super) fn not_yet(&self, key: &'static str, problem: &str) {
-        if self.node(key).is_some() {
-            self.mistake(key, problem);
-        }
-    }
-
     /// A text. An empty one counts as not set.
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
         let node = self.node(key)?;
@@ -396,25 +389,30 @@ impl<'a> Section<'a> {
     }
 
     fn secret_of(&self, key: &str, node: &Node) -> Option<Secret> {
-        let text = self.text_of(key, node)?;
-        let content = match text.strip_prefix("file:") {
-            None => Ok(text),
-            Some(path) => expand::file(&resolved(path, &node.place)),
-        };
-        match content {
-            Ok(content) if content.is_empty() => {
-                self.mistake(
-                    key,
-                    "the secret is empty; leave the key out where there is none yet",
-                );
-                None
-            }
-            Ok(content) => Some(Secret::new(content)),
-            Err(error) => {
-                self.mistake(key, error.to_string());
-                None
-            }
+        let content = self.content_of(key, node)?;
+        if content.is_empty() {
+            self.mistake(
+                key,
+                "the secret is empty; leave the key out where there is none yet",
+            );
+            return None;
         }
+        Some(Secret::new(content))
+    }
+
+    /// A text, or with `file:PATH` what that file holds.
+    pub(super) fn content(&self, key: &'static str) -> Option<String> {
+        let node = self.node(key)?;
+        self.content_of(key, node)
+    }
+
+    fn content_of(&self, key: &str, node: &Node) -> Option<String> {
+        let text = self.text_of(key, node)?;
+        let Some(path) = text.strip_prefix("file:") else {
+            return Some(text);
+        };
+        let read = expand::file(&resolved(path, &node.place));
+        read.map_err(|error| self.mistake(key, error.to_string())).ok()
     }
 
     /// The path of a file, `file:` in front or not, relative to the configuration file.

@@ -29,8 +29,6 @@ const TIB: u64 = 1 << 40;
 const KEY_FILE: &str = "secret.key";
 const NO_POSTGRES: &str =
     "PostgreSQL is not supported by this build: leave it out, and server.data is the embedded store";
-const NO_OUTBOX: &str =
-    "this part of the outbox is not in this build, so this would do nothing: leave it out";
 
 /// What the sections say together.
 pub(super) struct Read {
@@ -66,7 +64,6 @@ pub(super) fn read(root: &Section<'_>) -> Option<Read> {
     let quarantine = quarantine(root.table("quarantine"));
     let outbox = outbox(root.table("outbox"));
     let smtp = smtp(root.table("smtp"));
-    root.not_yet("trigger", NO_OUTBOX);
     let server = server?;
     Some(Read {
         settings: Settings {

@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json, json};
 
 use hookfast_engine::retry::{Policy, Schedule};
-use hookfast_engine::topology::{DedupeKey, DestinationKind, OnInvalid, Verify};
+use hookfast_engine::topology::{DedupeKey, DestinationKind, OnInvalid, Signing, Verify};
 
 use super::layers::{Environment, Flags, Layers, Node, Table, Value};
 use super::mistakes::{Mistakes, Place};
-use super::{Config, DeclaredDestination, DeclaredSource};
+use super::{Config, DeclaredDestination, DeclaredSource, DeclaredTrigger};
 use crate::units::{duration_text, size_text};
 
 /// What stands in place of a secret.
@@ -144,7 +144,7 @@ fn plain(value: &Value) -> Json {
     }
 }
 
-fn declared(config: &Config) -> [(&'static str, Vec<Map<String, Json>>); 3] {
+fn declared(config: &Config) -> [(&'static str, Vec<Map<String, Json>>); 4] {
     let declared = &config.declared;
     [
         ("source", declared.sources.iter().map(source).collect()),
@@ -153,6 +153,7 @@ fn declared(config: &Config) -> [(&'static str, Vec<Map<String, Json>>); 3] {
             declared.destinations.iter().map(destination).collect(),
         ),
         ("policy", declared.policies.iter().map(policy).collect()),
+        ("trigger", declared.triggers.iter().map(trigger).collect()),
     ]
 }
 
@@ -216,8 +217,16 @@ fn destination(destination: &DeclaredDestination) -> Map<String, Json> {
         DestinationKind::Push { url } => ("push", Some(json!(url))),
         DestinationKind::Pull => ("pull", None),
     };
+    let signing = match destination.signing {
+        Signing::Standard => "standard",
+        Signing::Nylas => "nylas",
+        Signing::Both => "both",
+    };
+    let description = Some(&destination.description).filter(|text| !text.is_empty());
+    let addresses = &destination.notification_email_addresses;
     entries([
         ("name", Some(json!(destination.name))),
+        ("description", description.map(|text| json!(text))),
         ("kind", Some(json!(kind))),
         ("url", url),
         ("sources", Some(json!(destination.sources))),
@@ -227,6 +236,9 @@ fn destination(destination: &DeclaredDestination) -> Map<String, Json> {
         ("concurrency", Some(json!(destination.concurrency))),
         ("rate_limit", destination.rate_limit.map(|rate| json!(rate))),
         ("allow_private", Some(json!(destination.allow_private))),
+        ("signing", Some(json!(signing))),
+        ("compressed", Some(json!(destination.compressed))),
+        ("notification_email_addresses", Some(json!(addresses))),
         ("secret", destination.secret.as_ref().map(|_| json!(MASK))),
     ])
 }
@@ -248,6 +260,16 @@ fn policy(policy: &Policy) -> Map<String, Json> {
         ("jitter_percent", Some(json!(policy.jitter_percent))),
         ("retry_after_longest", Some(text(policy.retry_after_longest))),
         ("breaker", Some(json!(policy.breaker))),
+        ("health_windows", Some(json!(policy.health_windows))),
+    ])
+}
+
+fn trigger(trigger: &DeclaredTrigger) -> Map<String, Json> {
+    entries([
+        ("name", Some(json!(trigger.name))),
+        ("description", Some(json!(trigger.description))),
+        ("schema", trigger.schema.as_ref().map(|text| json!(text))),
+        ("example", trigger.example.as_ref().map(|text| json!(text))),
     ])
 }
 

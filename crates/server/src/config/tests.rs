@@ -89,13 +89,7 @@ fn the_default_file_names_every_key_that_exists_and_no_other() {
         mistakes.contains("policy.quick.first: delays are listed already"),
         "{mistakes}"
     );
-    let refused = ["trigger", "outbox.allow_http", "outbox.preset", "outbox.open"];
-    for key in context
-        .known
-        .into_inner()
-        .iter()
-        .filter(|key| !refused.contains(&key.as_str()))
-    {
+    for key in context.known.into_inner() {
         let last = key.rsplit('.').next().unwrap();
         let written = [
             format!("\n{last} = "),
@@ -293,6 +287,86 @@ fn hosts_are_names_and_addresses_as_host_headers_hold_them() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn trigger_types_of_ones_own_are_declared_with_documents_in_the_text_or_in_files() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("paid.json"),
+        "{\n  \"type\": \"object\"\n}\n",
+    )
+    .unwrap();
+    let text = format!(
+        "[[trigger]]\nname = 'invoice.paid'\ndescription = 'Somebody has paid.'\nschema = 'file:{}'\n\
+         example = '{{ \"total\": 1.5 }}'\n[[trigger]]\nname = 'invoice.sent'\n\
+         [[destination]]\nname = 'd'\nurl = 'https://example.com/'\n\
+         trigger_types = ['invoice.*', 'invoice.paid', 'message.created', 'destination.failed']\n",
+        directory.path().join("paid.json").display(),
+    );
+    let declared = read(&text).unwrap().declared;
+    let paid = &declared.triggers[0];
+    assert_eq!(paid.description, "Somebody has paid.");
+    assert_eq!(paid.schema.as_deref(), Some(r#"{"type":"object"}"#));
+    assert_eq!(paid.example.as_deref(), Some(r#"{"total":1.5}"#));
+    let sent = &declared.triggers[1];
+    assert_eq!((sent.description.as_str(), &sent.schema), ("", &None));
+}
+
+#[test]
+fn every_mistake_of_the_outbox_is_reported_at_once() {
+    let text = r#"
+[outbox]
+preset = "nylas"
+
+[[trigger]]
+name = "invoice.paid"
+schema = "{"
+example = "file:absent.json"
+
+[[trigger]]
+name = "invoice.paid"
+schema = "3"
+
+[[trigger]]
+name = "destination.lost"
+descripton = "x"
+
+[[trigger]]
+name = "invoice.*"
+
+[[trigger]]
+description = "nameless"
+
+[[source]]
+name = "nylas"
+provider = "nylas"
+
+[[destination]]
+name = "customer"
+url = "https://example.com/"
+trigger_types = ["mesage.created", "invoice.payed", "message.created.truncated", "invoice.*"]
+notification_email_addresses = ["ops@example.com", "nobody"]
+
+[[destination]]
+name = "both"
+url = "https://example.com/"
+sources = ["outbox", "nylas"]
+trigger_types = ["anything.a.provider.sends"]
+"#;
+    insta::assert_snapshot!(read(text).unwrap_err());
+}
+
+#[test]
+fn an_open_catalogue_lets_destinations_list_any_type() {
+    let text = "[outbox]\nopen = true\npreset = ''\n\
+        [[destination]]\nname = 'd'\nurl = 'https://example.com/'\ntrigger_types = ['order.shipped']\n";
+    assert!(read(text).is_ok());
+    let closed = read(&text.replace("open = true", "open = false")).unwrap_err();
+    assert!(
+        closed.contains("there is no trigger type `order.shipped`"),
+        "{closed}"
+    );
 }
 
 #[test]
