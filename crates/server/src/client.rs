@@ -26,6 +26,7 @@ mod sse;
 
 pub use sse::{Happening, Stream};
 
+const JSON: &str = "application/json";
 /// The longest that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that an answer may take, but for streams.
@@ -227,6 +228,21 @@ impl Client {
         self.change(Method::POST, path, body).await
     }
 
+    /// Posts bytes of that media type to `path` and gets the bytes of the answer.
+    ///
+    /// # Errors
+    /// Those of [`ClientError`].
+    pub async fn post_bytes(
+        &self,
+        path: &str,
+        media_type: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
+        let content = Some((media_type, body));
+        let (_, answer) = self.send(Method::POST, path, &Query::default(), content).await?;
+        Ok(answer)
+    }
+
     /// Patches what is at `path` and gets the JSON of the answer.
     ///
     /// # Errors
@@ -255,7 +271,8 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let (status, body) = self.send(method, path, &Query::default(), Some(body)).await?;
+        let content = Some((JSON, Bytes::from(body)));
+        let (status, body) = self.send(method, path, &Query::default(), content).await?;
         self.decode(status, &body)
     }
 
@@ -309,7 +326,7 @@ impl Client {
         method: Method,
         path: &str,
         query: &Query,
-        body: Option<Vec<u8>>,
+        content: Option<(&'static str, Bytes)>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut url = self.server.clone();
         url.set_path(&format!("{}{path}", self.server.path().trim_end_matches('/')));
@@ -326,10 +343,11 @@ impl Client {
         if let Some(application) = &self.application {
             request = request.header("hookfast-application", application);
         }
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        let (media_type, body) = content.unzip();
+        if let Some(media_type) = media_type {
+            request = request.header(CONTENT_TYPE, media_type);
         }
-        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        let body = Full::new(body.unwrap_or_default());
         request.body(body).map_err(|_| ClientError::Server(self.server()))
     }
 
@@ -338,9 +356,9 @@ impl Client {
         method: Method,
         path: &str,
         query: &Query,
-        body: Option<Vec<u8>>,
+        content: Option<(&'static str, Bytes)>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let request = self.request(method, path, query, body)?;
+        let request = self.request(method, path, query, content)?;
         let exchange = async {
             let response = self.answer(request).await?;
             let status = response.status();

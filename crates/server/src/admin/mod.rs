@@ -45,6 +45,7 @@ use utoipa_axum::routes;
 pub use self::auth::ensure_admin_key;
 pub use self::serve::serve;
 pub use self::shared::Shared;
+pub(crate) use self::tests::tested;
 use crate::node::Node;
 
 /// Which listener a request came in by.

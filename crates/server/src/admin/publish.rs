@@ -21,6 +21,7 @@ use http_body_util::BodyExt as _;
 
 use super::auth::Writer;
 use super::error::{Code, Fault};
+use super::wire::{PUBLISHED_BYTES_MOST as BYTES_MOST, PUBLISHED_EVENTS_MOST as EVENTS_MOST};
 use super::{Api, wire};
 use crate::budget::Reservation;
 use crate::ingest::accept::mark;
@@ -28,10 +29,6 @@ use crate::ingest::meter::counter;
 use crate::outbox::catalogue::{Catalogue, subscribed_as};
 use crate::outbox::envelope::{Published, check_size};
 
-/// The largest body of a request, in bytes, whether of one event or of many.
-pub(super) const BYTES_MOST: usize = 10 * 1024 * 1024;
-/// The most events in one request.
-const EVENTS_MOST: usize = 10_000;
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For how long a repeat is recognised.

@@ -49,7 +49,7 @@ pub(super) async fn test_destination(
 }
 
 /// How a test went, in words.
-pub(super) fn tested(trigger_type: String, success: bool, attempted: Attempted) -> wire::Tested {
+pub(crate) fn tested(trigger_type: String, success: bool, attempted: Attempted) -> wire::Tested {
     wire::Tested {
         trigger_type,
         success,

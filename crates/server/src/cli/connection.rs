@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::output::{self, Table};
 use crate::admin::wire;
-use crate::client::{Client, Query};
+use crate::client::{Client, Listed, Query};
 use crate::clock::Clock;
 use crate::units;
 
@@ -129,9 +129,26 @@ pub(super) fn print_list<T: DeserializeOwned>(
     columns: &[&str],
     fill: impl Fn(&mut Table, T),
 ) -> anyhow::Result<()> {
-    let most = (!listing.all).then(|| usize::try_from(listing.limit).unwrap_or(usize::MAX));
     let client = connection.client()?;
-    let listed = block_on(async { Ok(client.list(path, &query, most).await?) })?;
+    let listed = block_on(async { Ok(client.list(path, &query, listing.most()).await?) })?;
+    print_listed(listing, listed, none, columns, fill)
+}
+
+impl Listing {
+    /// How many are asked for; all of them where that is `None`.
+    pub(super) fn most(&self) -> Option<usize> {
+        (!self.all).then(|| usize::try_from(self.limit).unwrap_or(usize::MAX))
+    }
+}
+
+/// The same for what has been listed already.
+pub(super) fn print_listed<T: DeserializeOwned>(
+    listing: &Listing,
+    listed: Listed,
+    none: &str,
+    columns: &[&str],
+    fill: impl Fn(&mut Table, T),
+) -> anyhow::Result<()> {
     if listing.json {
         output::json(&listed.items)?;
     } else if listed.items.is_empty() {

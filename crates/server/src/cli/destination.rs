@@ -1,6 +1,9 @@
 //! `hookfast destination`: where events go.
 
+use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
+use hookfast_engine::topology::OUTBOX;
 use serde_json::{Value, json};
 
 use super::connection::{
@@ -12,14 +15,17 @@ use crate::admin::wire::{self, DeliveryState};
 use crate::client::Query;
 use crate::clock::Clock;
 
-const PATH: &str = "/api/v1/destinations";
+pub(super) const PATH: &str = "/api/v1/destinations";
 
 /// Lists, makes and changes destinations: where events go.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   hookfast destination list
   hookfast destination create my-app --url http://127.0.0.1:3000/hooks --source nylas --allow-private
-  hookfast destination pause my-app")]
+  hookfast destination pause my-app
+  hookfast destination test my-app
+
+Those that take what the application publishes are webhooks too: see `hookfast webhook --help`.")]
 pub(super) struct DestinationArgs {
     #[command(flatten)]
     connection: Connection,
@@ -39,7 +45,11 @@ enum DestinationCommand {
     #[command(after_help = "Examples:
   hookfast destination create my-app --url https://app.example.com/hooks --source nylas
   hookfast destination create local --url http://127.0.0.1:3000/ --source nylas --allow-private
-  hookfast destination create queue --pull --source github --trigger-type 'push'")]
+  hookfast destination create queue --pull --source github --trigger-type 'push'
+  hookfast destination create customer --url https://customer.example.com/hooks --trigger-type 'message.*'
+
+Without --source it takes what the application publishes (its only source is `outbox`), and its URL must answer a
+challenge: GET URL?challenge=VALUE is answered 200 with VALUE as the body.")]
     Create(Box<Create>),
     /// Changes a destination. What is not named stays; `none` clears.
     #[command(after_help = "Examples:
@@ -66,15 +76,29 @@ enum DestinationCommand {
     /// Makes a new signing secret and shows it once; the old one stays valid for a day.
     #[command(after_help = "Examples:\n  hookfast destination rotate-secret my-app")]
     RotateSecret(Named),
+    /// Sends it one test event, signed as its deliveries are, and shows how it answered.
+    #[command(after_help = "Examples:
+  hookfast destination test customer
+  hookfast destination test customer --trigger invoice.paid --json
+
+Exits 1 where the answer is no success under its policy. Nothing of a test is stored or counted.")]
+    Test {
+        #[command(flatten)]
+        named: Named,
+        /// The trigger type; by default the first that it lists, or message.created.
+        #[arg(long, value_name = "TYPE")]
+        trigger: Option<String>,
+    },
 }
 
+/// Which destination.
 #[derive(Args, Debug)]
-struct Named {
+pub(super) struct Named {
     /// Its name or id.
-    destination: String,
+    pub destination: String,
     /// Prints JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -96,8 +120,9 @@ struct Create {
     /// Workers lease its deliveries over the API.
     #[arg(long, conflicts_with = "url")]
     pull: bool,
-    /// A source whose events it takes.
-    #[arg(long, value_name = "NAME", required = true)]
+    /// A source whose events it takes; may be given several times. Without any, and with `outbox`, it takes what the
+    /// application publishes.
+    #[arg(long, value_name = "NAME")]
     source: Vec<String>,
     /// A signing secret of your own (whsec_…); `file:PATH`, or `-` for stdin. One is made by default.
     #[arg(long, value_name = "SECRET")]
@@ -175,7 +200,7 @@ struct Settings {
 
 /// How published events are signed.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Signing {
+pub(super) enum Signing {
     /// By Standard Webhooks.
     Standard,
     /// As Nylas signs.
@@ -200,15 +225,12 @@ impl Settings {
     }
 }
 
-pub(super) fn run(args: DestinationArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: DestinationArgs) -> anyhow::Result<ExitCode> {
     let connection = args.connection;
     match args.command {
+        DestinationCommand::Test { named, trigger } => return test(&connection, &named, trigger),
         DestinationCommand::List(listing) => list(&connection, &listing),
-        DestinationCommand::Show(named) => {
-            let client = connection.client()?;
-            let shown = block_on(async { Ok(client.get::<Value>(&named.path(), &Query::default()).await?) })?;
-            print(shown, named.json)
-        }
+        DestinationCommand::Show(named) => show(&connection, &named),
         DestinationCommand::Create(create) => {
             let client = connection.client()?;
             let (json, body) = (create.json, create.body()?);
@@ -218,26 +240,89 @@ pub(super) fn run(args: DestinationArgs) -> anyhow::Result<()> {
             )
         }
         DestinationCommand::Update(update) => {
-            let client = connection.client()?;
-            let path = format!("{PATH}/{}", segment(&update.destination));
-            let (json, body) = (update.json, update.body());
-            print(
-                block_on(async { Ok(client.patch::<Value>(&path, &body).await?) })?,
-                json,
-            )
+            let (named, body) = update.body();
+            change(&connection, &named, &body)
         }
-        DestinationCommand::Delete { destination } => {
-            let client = connection.client()?;
-            let path = format!("{PATH}/{}", segment(&destination));
-            block_on(async { Ok(client.delete(&path).await?) })?;
-            output::talk(&format!("deleted the destination {destination}"));
-            Ok(())
-        }
+        DestinationCommand::Delete { destination } => delete(&connection, "destination", &destination),
         DestinationCommand::Pause(named) => act(&connection, &named, "pause", &json!({})),
         DestinationCommand::Resume(resumed) => resumed.run(&connection, "resume"),
         DestinationCommand::Reactivate(resumed) => resumed.run(&connection, "reactivate"),
         DestinationCommand::RotateSecret(named) => act(&connection, &named, "rotate-secret", &json!({})),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows one destination.
+pub(super) fn show(connection: &Connection, named: &Named) -> anyhow::Result<()> {
+    let client = connection.client()?;
+    let shown = block_on(async { Ok(client.get::<Value>(&named.path(), &Query::default()).await?) })?;
+    print(shown, named.json)
+}
+
+/// Changes one destination, and shows it.
+pub(super) fn change(
+    connection: &Connection,
+    named: &Named,
+    body: &wire::DestinationUpdate,
+) -> anyhow::Result<()> {
+    let client = connection.client()?;
+    print(
+        block_on(async { Ok(client.patch::<Value>(&named.path(), body).await?) })?,
+        named.json,
+    )
+}
+
+/// Deletes one destination, which is called `what`.
+pub(super) fn delete(connection: &Connection, what: &str, destination: &str) -> anyhow::Result<()> {
+    let client = connection.client()?;
+    let path = format!("{PATH}/{}", segment(destination));
+    block_on(async { Ok(client.delete(&path).await?) })?;
+    output::talk(&format!("deleted the {what} {destination}"));
+    Ok(())
+}
+
+fn test(connection: &Connection, named: &Named, trigger_type: Option<String>) -> anyhow::Result<ExitCode> {
+    let client = connection.client()?;
+    let path = format!("{}/test", named.path());
+    let asked = wire::TestAsked { trigger_type };
+    let tested = block_on(async { Ok(client.post::<Value>(&path, &asked).await?) })?;
+    print_tested(
+        &decode(tested)?,
+        named.json,
+        "no success under the destination's policy",
+    )
+}
+
+/// Says how a test went; what the answer is where it is no success stands in `otherwise`.
+pub(super) fn print_tested(tested: &wire::Tested, json: bool, otherwise: &str) -> anyhow::Result<ExitCode> {
+    if json {
+        output::json(tested)?;
+    } else {
+        let how = match (tested.status, &tested.error) {
+            (Some(status), _) => format!("answered {status} in {:.0} ms", tested.duration_ms),
+            (None, error) => format!(
+                "no answer after {:.0} ms: {}",
+                tested.duration_ms,
+                output::clean(error.as_deref().unwrap_or("no reason is known"))
+            ),
+        };
+        let verdict = match (tested.success, tested.status) {
+            (true, _) | (false, None) => String::new(),
+            (false, Some(_)) => format!(": {otherwise}"),
+        };
+        output::line(format_args!(
+            "{}: {how}{verdict}",
+            output::clean(&tested.trigger_type)
+        ))?;
+        if !tested.success && !tested.response_body.is_empty() {
+            output::line(output::clean_lines(&tested.response_body))?;
+        }
     }
+    Ok(if tested.success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl Named {
@@ -257,7 +342,8 @@ impl Resumed {
     }
 }
 
-fn act(connection: &Connection, named: &Named, action: &str, body: &Value) -> anyhow::Result<()> {
+/// Does `action` to one destination, and shows it.
+pub(super) fn act(connection: &Connection, named: &Named, action: &str, body: &Value) -> anyhow::Result<()> {
     let client = connection.client()?;
     let path = format!("{}/{action}", named.path());
     print(
@@ -295,13 +381,13 @@ impl Create {
 }
 
 impl Update {
-    fn body(self) -> wire::DestinationUpdate {
-        let allow_private = match (self.settings.allow_private, self.no_allow_private) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
+    fn body(self) -> (Named, wire::DestinationUpdate) {
+        let allow_private = allow_private(self.settings.allow_private, self.no_allow_private);
+        let named = Named {
+            destination: self.destination,
+            json: self.json,
         };
-        wire::DestinationUpdate {
+        let body = wire::DestinationUpdate {
             trigger_types: self.settings.trigger_types(),
             name: self.name,
             url: self.url,
@@ -316,7 +402,17 @@ impl Update {
             compressed: self.settings.compressed.then_some(true),
             verify: self.settings.verify,
             notification_email_addresses: (!self.settings.notify.is_empty()).then_some(self.settings.notify),
-        }
+        };
+        (named, body)
+    }
+}
+
+/// What two opposite flags say of `allow_private`.
+pub(super) fn allow_private(yes: bool, no: bool) -> Option<bool> {
+    match (yes, no) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
     }
 }
 
@@ -341,37 +437,56 @@ fn list(connection: &Connection, listing: &Listing) -> anyhow::Result<()> {
         none,
         &columns,
         |table, each: wire::Destination| {
-            let count = |state| each.counts.get(&state).copied().unwrap_or(0);
             let now = table.now();
-            let status = match each.status {
-                wire::DestinationStatus::Active => cell("active").fg(comfy_table::Color::Green),
-                wire::DestinationStatus::Failing | wire::DestinationStatus::Failed => {
-                    cell(word(&each.status)).fg(comfy_table::Color::Red)
-                }
-                wire::DestinationStatus::Paused | wire::DestinationStatus::Unverified => {
-                    cell(word(&each.status)).fg(comfy_table::Color::Magenta)
-                }
-            };
             let breaker = match each.breaker.state {
                 wire::BreakerState::Closed => dim("closed"),
                 wire::BreakerState::Open => cell("open").fg(comfy_table::Color::Red),
             };
             table.row([
                 cell(&each.name),
-                status,
+                status(each.status),
                 breaker,
                 output::maybe(each.url.as_ref()),
                 cell(each.sources.join(", ")),
                 cell(&each.policy),
-                cell(WAITING.into_iter().map(count).sum::<u64>()),
-                cell(count(DeliveryState::Dead) + count(DeliveryState::Rejected)),
+                cell(waiting(&each)),
+                cell(given_up(&each)),
                 output::maybe(each.oldest_waiting_at.map(|time| relative(now, time))),
             ]);
         },
     )
 }
 
-fn print(shown: Value, json: bool) -> anyhow::Result<()> {
+/// A cell with a status, in its colour.
+pub(super) fn status(status: wire::DestinationStatus) -> comfy_table::Cell {
+    let color = match status {
+        wire::DestinationStatus::Active => comfy_table::Color::Green,
+        wire::DestinationStatus::Failing | wire::DestinationStatus::Failed => comfy_table::Color::Red,
+        wire::DestinationStatus::Paused | wire::DestinationStatus::Unverified => comfy_table::Color::Magenta,
+    };
+    cell(word(&status)).fg(color)
+}
+
+/// How many deliveries wait for it.
+pub(super) fn waiting(destination: &wire::Destination) -> u64 {
+    let count = |state| destination.counts.get(&state).copied().unwrap_or(0);
+    WAITING.into_iter().map(count).sum()
+}
+
+/// How many deliveries it refused for good, or never took.
+pub(super) fn given_up(destination: &wire::Destination) -> u64 {
+    let given_up = [DeliveryState::Dead, DeliveryState::Rejected].into_iter();
+    given_up.filter_map(|state| destination.counts.get(&state)).sum()
+}
+
+/// Whether it is pushed what its application publishes.
+pub(super) fn is_webhook(destination: &wire::Destination) -> bool {
+    destination.kind == wire::DestinationKind::Push
+        && destination.sources.iter().any(|source| source == OUTBOX)
+}
+
+/// Shows one destination.
+pub(super) fn print(shown: Value, json: bool) -> anyhow::Result<()> {
     if json {
         return output::json(&shown);
     }
@@ -395,6 +510,22 @@ fn print(shown: Value, json: bool) -> anyhow::Result<()> {
                 .unwrap_or_default(),
         ),
     };
+    // How published events are sent says nothing of a destination that takes none.
+    let published = |value: String| {
+        each.sources
+            .iter()
+            .any(|source| source == OUTBOX)
+            .then_some(value)
+    };
+    let form = format!(
+        "{}{}",
+        word(&each.signing),
+        if each.compressed { ", compressed" } else { "" }
+    );
+    let window = format!("{} good, {} bad in 15m", each.window.good, each.window.bad);
+    let (signing, attempts) = (published(form), published(window));
+    let challenged = published(each.verify.to_string());
+    let some = |text: String| (!text.is_empty()).then_some(text);
     let status = match &each.status_reason {
         Some(reason) => format!(
             "{} since {}: {reason}",
@@ -406,6 +537,7 @@ fn print(shown: Value, json: bool) -> anyhow::Result<()> {
     output::facts([
         ("name", Some(each.name)),
         ("id", Some(each.id)),
+        ("description", some(each.description)),
         ("kind", Some(word(&each.kind))),
         ("url", each.url),
         ("sources", Some(each.sources.join(", "))),
@@ -418,6 +550,7 @@ fn print(shown: Value, json: bool) -> anyhow::Result<()> {
         ),
         ("last success", each.breaker.last_success_at.map(ago)),
         ("last failure", each.breaker.last_failure_at.map(ago)),
+        ("attempts", attempts),
         ("deliveries", (!counts.is_empty()).then(|| counts.join(", "))),
         ("oldest waiting", each.oldest_waiting_at.map(ago)),
         ("policy", Some(each.policy)),
@@ -425,6 +558,9 @@ fn print(shown: Value, json: bool) -> anyhow::Result<()> {
         ("concurrency", Some(each.concurrency.to_string())),
         ("rate limit", each.rate_limit.map(|rate| format!("{rate}/s"))),
         ("allow private", Some(each.allow_private.to_string())),
+        ("signing", signing),
+        ("must answer challenge", challenged),
+        ("notified", some(each.notification_email_addresses.join(", "))),
         ("signing secrets", Some(each.secrets.to_string())),
         ("origin", Some(word(&each.origin))),
         ("created", Some(each.created_at.to_string())),
@@ -432,7 +568,9 @@ fn print(shown: Value, json: bool) -> anyhow::Result<()> {
         ("secret", each.secret.clone()),
     ])?;
     if each.secret.is_some() {
-        output::talk("this secret is shown only now: give it to the application that verifies deliveries");
+        output::talk(
+            "this secret is shown only now and will not be shown again: give it to the application that verifies deliveries",
+        );
     }
     each.warnings
         .iter()

@@ -1,4 +1,6 @@
-//! `hookfast event`: what came in, and what became of it.
+//! `hookfast event`: what came in or was published, and what became of it.
+
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -6,6 +8,7 @@ use serde_json::{Value, json};
 use super::connection::{Connection, Listing, block_on, decode, print_list, segment, time};
 use super::delivery;
 use super::output::{self, cell, dim, maybe, relative};
+use super::publish::{self, Publish};
 use crate::admin::wire;
 use crate::client::{Client, Query};
 use crate::clock::Clock;
@@ -15,11 +18,12 @@ const PATH: &str = "/api/v1/events";
 /// How many characters of a body are shown to people.
 const SHOWN_CHARACTERS: usize = 64 * 1024;
 
-/// Lists, shows and replays events.
+/// Lists, shows, publishes and replays events.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   hookfast event list --source nylas --type 'message.*' --from 1h
   hookfast event show evt_019…
+  hookfast event publish --type message.created --source /demo --data '{\"object\": {}}'
   hookfast event replay evt_019…")]
 pub(super) struct EventArgs {
     #[command(flatten)]
@@ -55,6 +59,18 @@ enum EventCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Publishes an event, or many, to the destinations that subscribed to its type.
+    #[command(after_help = "Examples:
+  hookfast event publish event.json
+  hookfast event publish --type invoice.paid --source /billing --id inv-17 --data '{\"total\": 100}'
+  hookfast event publish --type message.created --source /demo --data @data.json
+  hookfast event publish events.ndjson
+  generate-events | hookfast event publish --ndjson -
+
+An event is CloudEvents 1.0 in JSON: specversion, type, source, id, and data. Of many, each line is an event; those
+that are refused are listed on stderr, and the exit code is 1. To publish the same again is harmless: the same source
+and id within 7 days is a repeat, which is not delivered.")]
+    Publish(Publish),
     /// Delivers one event again.
     #[command(after_help = "Examples:
   hookfast event replay evt_019…
@@ -108,9 +124,10 @@ impl Filter {
     }
 }
 
-pub(super) fn run(args: EventArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: EventArgs) -> anyhow::Result<ExitCode> {
     let connection = args.connection;
     match args.command {
+        EventCommand::Publish(publish) => return publish::run(&connection, publish),
         EventCommand::List { filter, listing } => list(&connection, filter.query(), &listing),
         EventCommand::Show { event, body, json } => {
             let client = connection.client()?;
@@ -123,21 +140,26 @@ pub(super) fn run(args: EventArgs) -> anyhow::Result<()> {
             json,
         } => {
             let client = connection.client()?;
-            let path = format!("{PATH}/{}/replay", segment(&event));
             let body = wire::EventReplay { destination, new_id };
-            let job = block_on(async { Ok(client.post::<Value>(&path, &body).await?) })?;
-            if json {
-                return output::json(&job);
-            }
-            let job: wire::Replay = decode(job)?;
-            output::line(&job.id)?;
-            output::talk(&format!(
-                "the event goes out again; watch it with `hookfast replay status {}`",
-                job.id
-            ));
-            Ok(())
+            replay(&client, &event, &body, json)
         }
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(client: &Client, event: &str, body: &wire::EventReplay, json: bool) -> anyhow::Result<()> {
+    let path = format!("{PATH}/{}/replay", segment(event));
+    let job = block_on(async { Ok(client.post::<Value>(&path, body).await?) })?;
+    if json {
+        return output::json(&job);
     }
+    let job: wire::Replay = decode(job)?;
+    output::line(&job.id)?;
+    output::talk(&format!(
+        "the event goes out again; watch it with `hookfast replay status {}`",
+        job.id
+    ));
+    Ok(())
 }
 
 fn list(connection: &Connection, query: Query, listing: &Listing) -> anyhow::Result<()> {

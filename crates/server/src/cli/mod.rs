@@ -16,6 +16,7 @@ mod init;
 mod key;
 mod node;
 pub mod output;
+mod publish;
 mod quarantine;
 mod rejected;
 mod replay;
@@ -24,6 +25,7 @@ mod shell;
 mod source;
 mod tail;
 mod verify;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -73,6 +75,7 @@ SIGTERM finishes what is in hand and stops.")]
     Init(init::InitArgs),
     Source(source::SourceArgs),
     Destination(destination::DestinationArgs),
+    Webhook(webhook::WebhookArgs),
     Application(application::ApplicationArgs),
     Event(event::EventArgs),
     Delivery(delivery::DeliveryArgs),
@@ -122,11 +125,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => return replay::run(args),
         Command::Delivery(args) => return delivery::run(&args),
         Command::Quarantine(args) => return quarantine::run(args),
+        Command::Destination(args) => return destination::run(args),
+        Command::Webhook(args) => return webhook::run(args),
+        Command::Event(args) => return event::run(args),
         Command::Init(args) => init::run(&args),
         Command::Source(args) => source::run(args),
-        Command::Destination(args) => destination::run(args),
         Command::Application(args) => application::run(args),
-        Command::Event(args) => event::run(args),
         Command::Rejected(args) => rejected::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Node(args) => node::run(&args),

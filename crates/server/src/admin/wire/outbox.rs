@@ -6,6 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+/// The largest body of a request that publishes, in bytes, whether of one event or of many.
+pub const PUBLISHED_BYTES_MOST: usize = 10 * 1024 * 1024;
+/// The most events in one request.
+pub const PUBLISHED_EVENTS_MOST: usize = 10_000;
+
 /// One event to be published: CloudEvents 1.0 in its structured JSON form.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct CloudEvent {
