@@ -7,5 +7,7 @@ mod support;
 mod offline;
 #[path = "cli/online.rs"]
 mod online;
+#[path = "cli/outbox.rs"]
+mod outbox;
 #[path = "cli/program.rs"]
 mod program;

@@ -559,7 +559,7 @@ pub(super) fn print(shown: Value, json: bool) -> anyhow::Result<()> {
         ("rate limit", each.rate_limit.map(|rate| format!("{rate}/s"))),
         ("allow private", Some(each.allow_private.to_string())),
         ("signing", signing),
-        ("must answer challenge", challenged),
+        ("challenged", challenged),
         ("notified", some(each.notification_email_addresses.join(", "))),
         ("signing secrets", Some(each.secrets.to_string())),
         ("origin", Some(word(&each.origin))),

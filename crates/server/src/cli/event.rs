@@ -23,7 +23,7 @@ const SHOWN_CHARACTERS: usize = 64 * 1024;
 #[command(after_help = "Examples:
   hookfast event list --source nylas --type 'message.*' --from 1h
   hookfast event show evt_019…
-  hookfast event publish --type message.created --source /demo --data '{\"object\": {}}'
+  hookfast event publish --type message.created --source /demo --event-data '{\"object\": {}}'
   hookfast event replay evt_019…")]
 pub(super) struct EventArgs {
     #[command(flatten)]
@@ -62,8 +62,8 @@ enum EventCommand {
     /// Publishes an event, or many, to the destinations that subscribed to its type.
     #[command(after_help = "Examples:
   hookfast event publish event.json
-  hookfast event publish --type invoice.paid --source /billing --id inv-17 --data '{\"total\": 100}'
-  hookfast event publish --type message.created --source /demo --data @data.json
+  hookfast event publish --type invoice.paid --source /billing --id inv-17 --event-data '{\"total\": 100}'
+  hookfast event publish --type message.created --source /demo --event-data @data.json
   hookfast event publish events.ndjson
   generate-events | hookfast event publish --ndjson -
 

@@ -3,7 +3,7 @@
 //! Owns what is read (a file, stdin, or flags), how many events go into one request, and how the answers are shown.
 //! What an event must look like is the server's to say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,10 +31,10 @@ const DRAWN_EVERY: Duration = Duration::from_millis(200);
 #[derive(Args, Debug)]
 pub(super) struct Publish {
     /// A file with one event (CloudEvents 1.0 in JSON), or with one on each line; - for stdin.
-    #[arg(required_unless_present = "event_type", conflicts_with_all = ["event_type", "source", "id", "data"])]
+    #[arg(required_unless_present = "event_type", conflicts_with_all = ["event_type", "source", "id", "event_data"])]
     file: Option<PathBuf>,
     /// Takes each line as an event, also where the whole could be read as one.
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "event_type")]
     ndjson: bool,
     /// The trigger type of the one event that these flags make.
     #[arg(long = "type", value_name = "TYPE", requires = "source")]
@@ -47,13 +47,14 @@ pub(super) struct Publish {
     id: Option<String>,
     /// Its data as JSON, or @FILE (@- for stdin).
     #[arg(long, value_name = "JSON|@FILE", requires = "event_type")]
-    data: Option<String>,
+    event_data: Option<String>,
     /// Prints JSON; of many events, a line for each.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(connection: &Connection, publish: Publish) -> anyhow::Result<ExitCode> {
+    check_directory(&connection.data)?;
     let client = connection.client()?;
     let json = publish.json;
     match publish.input()? {
@@ -63,6 +64,16 @@ pub(super) fn run(connection: &Connection, publish: Publish) -> anyhow::Result<E
         }
         Input::Lines(events) => block_on(publish_lines(&client, &events, json)),
     }
+}
+
+/// `--data` is the server's data directory here as everywhere; who means the event's data by it is told, before an
+/// event goes out without any.
+fn check_directory(directory: &Path) -> anyhow::Result<()> {
+    let text = directory.as_os_str().as_encoded_bytes();
+    if text.first().is_some_and(|first| b"{[\"@".contains(first)) {
+        bail!("--data names the server's data directory; write the event's data as --event-data");
+    }
+    Ok(())
 }
 
 enum Input {
@@ -84,7 +95,7 @@ struct Made<'a> {
 impl Publish {
     fn input(self) -> anyhow::Result<Input> {
         if let (Some(event_type), Some(source)) = (&self.event_type, &self.source) {
-            let data = self.data.as_deref().map(data).transpose()?;
+            let data = self.event_data.as_deref().map(data).transpose()?;
             let drawn = || format!("{:032x}", Clock.entropy());
             let id = self.id.clone().unwrap_or_else(drawn);
             let made = Made {
@@ -127,7 +138,7 @@ fn data(argument: &str) -> anyhow::Result<Box<RawValue>> {
         Some(path) => String::from_utf8(content(path.as_ref())?)
             .with_context(|| format!("the data in {path} is not UTF-8"))?,
     };
-    serde_json::from_str(&text).context("--data is not JSON; quote it for the shell, or write @FILE")
+    serde_json::from_str(&text).context("--event-data is not JSON; quote it for the shell, or write @FILE")
 }
 
 /// Whether these bytes are events one on each line: they are no JSON as a whole, and a line of them is.

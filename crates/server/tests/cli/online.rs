@@ -13,7 +13,7 @@ use crate::support::server::{ADMIN_KEY, Server};
 use crate::support::time::wait_for;
 
 /// Runs the program against `server`.
-fn on(server: &Server, arguments: &[&str]) -> Said {
+pub(crate) fn on(server: &Server, arguments: &[&str]) -> Said {
     Program::new(arguments)
         .environment("HOOKFAST_SERVER", &format!("http://{}", server.admin()))
         .environment("HOOKFAST_KEY", ADMIN_KEY)
@@ -34,7 +34,8 @@ fn post_signed(server: &Server, id: &str) {
     assert_eq!(post(server, &body, &nylas::sign(SECRET, &body)), 200);
 }
 
-fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+/// A member that is a text.
+pub(crate) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}"))
 }
 
