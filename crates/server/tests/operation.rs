@@ -104,8 +104,9 @@ fn a_reload_applies_what_is_declared_and_names_each_setting_that_waits_for_a_res
     let mut server = Server::with(&before);
     let secret_setting = "c0ffee".repeat(11).split_off(2);
     let settings = format!(
-        "[server]\ngrace = \"11s\"\ntrusted_proxies = [\"10.0.0.7\"]\nencryption_key = \"{secret_setting}\"\n\
-         [retention]\ndead = \"91d\"\nsettled = \"30d\"\n\n"
+        "[server]\ngrace = \"11s\"\ntrusted_proxies = [\"10.0.0.7\"]\nencryption_key = \"{secret_setting}\"\n\n\
+         [retention]\ndead = \"91d\"\nsettled = \"30d\"\n\n[outbox]\nopen = true\n\n\
+         [smtp]\nurl = \"smtp://us:{secret_setting}@127.0.0.1:9\"\nfrom = \"hooks@example.com\"\n\n"
     );
     let source = "[[source]]\nname = \"second\"\nprovider = \"nylas\"\n";
     let reload = |server: &mut Server, config: &str, times: usize| {
@@ -127,6 +128,8 @@ fn a_reload_applies_what_is_declared_and_names_each_setting_that_waits_for_a_res
         "server.encryption_key",
         "server.grace",
         "server.trusted_proxies",
+        "smtp.from",
+        "smtp.url",
     ];
     assert_eq!(named, waiting);
     assert!(!server.log().contains(&secret_setting));

@@ -8,9 +8,9 @@ use std::fmt;
 
 use super::layers::{Table, Value};
 
-/// What a reload applies at once: [`super::apply`] makes changes of it. Everything else waits for a start, so that a
-/// new section is told of until somebody makes it live.
-const LIVE: [&str; 3] = ["source", "destination", "policy"];
+/// The sections and keys that a reload applies at once, as changes of the topology. Everything else waits for a start,
+/// so that what is new is told of until somebody makes it live.
+const LIVE: [&str; 5] = ["source", "destination", "policy", "outbox.preset", "outbox.open"];
 
 /// The settings that count from a start on, as they were given.
 #[derive(Clone, Default)]
@@ -27,10 +27,7 @@ enum Given {
 impl AtStart {
     pub(super) fn of(tree: &Table) -> Self {
         let mut settings = BTreeMap::new();
-        for (section, node) in tree
-            .iter()
-            .filter(|(section, _)| !LIVE.contains(&section.as_str()))
-        {
+        for (section, node) in tree {
             match &node.value {
                 Value::Table(table) => settings.extend(
                     table
@@ -42,6 +39,8 @@ impl AtStart {
                 }
             }
         }
+        let section_of = |key: &str| key.split('.').next().unwrap_or(key).to_owned();
+        settings.retain(|key, _| !LIVE.contains(&key.as_str()) && !LIVE.contains(&section_of(key).as_str()));
         Self(settings)
     }
 
