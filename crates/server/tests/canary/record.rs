@@ -10,7 +10,7 @@ use crate::support::http::{self, Answer, Headers};
 
 /// Which good answers show which content, because somebody with a key asked for exactly that. Nothing else may, and none
 /// of them shows a secret.
-const SHOWN_ON_PURPOSE: [(&str, &[&str]); 19] = [
+const SHOWN_ON_PURPOSE: [(&str, &[&str]); 21] = [
     // The provider wants it echoed.
     ("handshake", &["a challenge"]),
     // What came, and what was answered to what went out: that is what these are for.
@@ -31,15 +31,17 @@ const SHOWN_ON_PURPOSE: [(&str, &[&str]); 19] = [
         &["a forged body", "a header", "a forged signature"],
     ),
     ("delivery show", &["an answer", "an answer's header"]),
-    // Who may see a destination sees where it is.
-    ("list_destinations", URL),
+    // Who may see a destination sees where it is, and how it answered the challenge.
+    ("create_destination", &["an answer"]),
+    ("test_destination", &["an answer"]),
+    ("list_destinations", &["a destination's URL", "an answer"]),
     ("show_destination", URL),
     ("update_destination", URL),
     ("pause_destination", URL),
     ("resume_destination", URL),
     ("reactivate_destination", URL),
     ("rotate_destination_secret", URL),
-    ("destination list", URL),
+    ("destination list", &["a destination's URL", "an answer"]),
     ("destination show", URL),
     ("config show", URL),
 ];

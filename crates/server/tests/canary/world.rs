@@ -30,6 +30,8 @@ pub(crate) const BASIC: &str = "acme:Cnry-basic-password-6b17";
 pub(crate) const BEARER: &str = "Cnry-bearer-token-2f6e";
 /// The key that a destination's signatures are made with.
 pub(crate) const SIGNING_KEY: &str = "CnrySigningKey000000000000000032";
+/// The password of the mail relay.
+const RELAY: &str = "CnryPasswordOfTheRelay7d";
 /// The key that secrets are sealed with, as its 32 bytes.
 const ENCRYPTION_KEY: &str = "CnryEncryptionKey000000000000032";
 /// A key to the API that nobody gave out.
@@ -54,7 +56,7 @@ pub(crate) const URL_QUERY: &str = "CnryInADestinationsUrl92";
 pub(crate) const MISPLACED: &str = "CnryValueOfARequestToTheApi15";
 
 /// Those above, each with what it stands for.
-const PLANTED: [(&str, Kind, &str); 26] = [
+const PLANTED: [(&str, Kind, &str); 27] = [
     ("the secret of nylas", Kind::Secret, NYLAS),
     ("the replaced secret of nylas", Kind::Secret, NYLAS_REPLACED),
     ("the later secret of nylas", Kind::Secret, NYLAS_LATER),
@@ -67,6 +69,7 @@ const PLANTED: [(&str, Kind, &str); 26] = [
     ("the token of bearer", Kind::Secret, BEARER),
     ("the signing key of app", Kind::Secret, SIGNING_KEY),
     ("the encryption key", Kind::Secret, ENCRYPTION_KEY),
+    ("the relay's password", Kind::Secret, RELAY),
     ("the admin key", Kind::Secret, ADMIN_KEY),
     ("a wrong key", Kind::Secret, WRONG_KEY),
     ("an authorization header", Kind::Secret, AUTHORIZATION),
@@ -113,6 +116,7 @@ fn configuration(log_format: &str, app: &App, refusing: &App, gone: SocketAddr) 
     let mut config = format!(
         "[server]\nlog = \"trace\"\nlog_format = \"{log_format}\"\nencryption_key = \"{}\"\n\n\
          [ingest]\nhead_timeout = \"1s\"\n\n\
+         [smtp]\nurl = \"smtp://mailer:{RELAY}@127.0.0.1:9\"\nfrom = \"hooks@example.com\"\n\n\
          [policy.quick]\ndelays = [\"10ms\"]\nbreaker = false\n\n",
         hex(ENCRYPTION_KEY.as_bytes())
     );
@@ -157,6 +161,12 @@ fn configuration(log_format: &str, app: &App, refusing: &App, gone: SocketAddr) 
     config += &push("gone", &format!("http://{gone}/"), &signing);
     config += &push("nowhere", "https://nowhere.invalid/", "");
     config += &push("blocked", "https://127.0.0.1:1/", "");
+    // What the application itself publishes.
+    config += &format!(
+        "[[destination]]\nname = \"subscriber\"\nurl = \"{}?token={URL_QUERY}\"\nsources = [\"outbox\"]\n\
+         allow_private = true\nsigning = \"both\"\n\n",
+        app.url()
+    );
     config += &format!("[[destination]]\nname = \"queue\"\nkind = \"pull\"\nsources = {all}\n");
     config
 }
