@@ -10,7 +10,7 @@ use crate::support::http::{self, Answer, Headers};
 
 /// Which good answers show which content, because somebody with a key asked for exactly that. Nothing else may, and none
 /// of them shows a secret.
-const SHOWN_ON_PURPOSE: [(&str, &[&str]); 21] = [
+const SHOWN_ON_PURPOSE: [(&str, &[&str]); 25] = [
     // The provider wants it echoed.
     ("handshake", &["a challenge"]),
     // What came, and what was answered to what went out: that is what these are for.
@@ -22,6 +22,7 @@ const SHOWN_ON_PURPOSE: [(&str, &[&str]); 21] = [
     ),
     ("pull", &["a body", "a header", "a signature"]),
     ("show_delivery", &["an answer", "an answer's header"]),
+    ("test_destination", &["an answer"]),
     (
         "event show",
         &["a body", "a header", "an answer", "an answer's header"],
@@ -42,6 +43,12 @@ const SHOWN_ON_PURPOSE: [(&str, &[&str]); 21] = [
     ("reactivate_destination", URL),
     ("rotate_destination_secret", URL),
     ("destination list", &["a destination's URL", "an answer"]),
+    ("list_webhooks", URL),
+    ("show_webhook", URL),
+    ("create_webhook", URL),
+    ("update_webhook", URL),
+    ("rotate_webhook_secret", URL),
+    ("rotate_webhook_secret_as_python", URL),
     ("destination show", URL),
     ("config show", URL),
 ];

@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::traffic::first_of;
-use super::world::{AUTHORIZATION, BODY, COOKIE, FORGED, MISPLACED, QUERY_SECRET, WRONG_KEY, World, whsec};
+use super::world::{
+    AUTHORIZATION, BODY, COOKIE, FORGED, MISPLACED, QUERY_SECRET, URL_QUERY, WRONG_KEY, World, whsec,
+};
 use crate::support::api::text;
 use crate::support::http::{self, Answer};
 use crate::support::server::ADMIN_KEY;
@@ -29,6 +31,8 @@ struct Operation {
 struct Things {
     ids: Vec<(&'static str, String)>,
     receipts: Vec<String>,
+    /// A URL that echoes challenges.
+    receiver: String,
     /// A file that is not there yet.
     file: String,
 }
@@ -177,6 +181,20 @@ fn things(world: &mut World) -> Things {
         .collect();
     assert_eq!(receipts.len(), 4, "{pulled}");
     let key = key.expect("the key is listed");
+    let event_type = json!({"name": "canary.made"});
+    world.admin(
+        "create_event_type",
+        ("POST", "/api/v1/event-types"),
+        Some(&event_type),
+    );
+    let receiver = format!("{}?token={URL_QUERY}", world.receiver.url());
+    let webhook = json!({"webhook_url": receiver, "trigger_types": ["message.created"]});
+    let webhook = world.server.order("/v3/webhooks", &webhook);
+    let secret = text(&webhook["data"]["webhook_secret"]);
+    world
+        .record
+        .plant("a secret that was made", super::canaries::Kind::Secret, secret);
+    let webhook = text(&webhook["data"]["id"]).to_owned();
     Things {
         ids: vec![
             ("events", event),
@@ -188,7 +206,10 @@ fn things(world: &mut World) -> Things {
             ("replays", text(&replay["id"]).to_owned()),
             ("quarantine", quarantined),
             ("event-types", "canary.sung".to_owned()),
+            ("webhooks", webhook.clone()),
+            ("rotate-secret", webhook),
         ],
+        receiver,
         receipts,
         file: world
             .server
@@ -238,6 +259,9 @@ impl Operation {
             "create_key" => json!({"name": name, "scope": "read"}),
             "create_event_type" => json!({"name": format!("canary.{listener}")}),
             "publish_events" => published(listener, BODY),
+            "create_webhook" => json!({"webhook_url": things.receiver, "trigger_types": ["grant.expired"]}),
+            "send_test_event" => json!({"webhook_url": things.receiver}),
+            "show_mock_payload" => json!({"trigger_type": "message.created"}),
             "create_backup" => json!({"file": things.file}),
             "create_replay" => json!({"source": "stripe", "rate": 1000}),
             "release_quarantined" => json!({"source": "stripe"}),
@@ -351,10 +375,12 @@ fn refused_for_what_it_says(
         );
     }
     let Some(schema) = &operation.body else { return };
+    // What Nylas's API has no field for is passed over; nothing of it may show all the same.
+    let passes_over = operation.path.starts_with("/v3/");
     for (content_type, body) in unreadable() {
         let (status, said) = ask(&path, content_type, &body);
         assert!(
-            status >= 400,
+            status >= 400 || passes_over,
             "{} takes {:?}: {said}",
             operation.id,
             String::from_utf8_lossy(&body[..body.len().min(80)])
@@ -362,7 +388,8 @@ fn refused_for_what_it_says(
     }
     for body in misshapen(schema) {
         let (status, said) = ask(&path, "application/json", body.to_string().as_bytes());
-        assert!(status >= 400, "{} takes {body}: {said}", operation.id);
+        let taken = status < 400 && !passes_over;
+        assert!(!taken, "{} takes {body}: {said}", operation.id);
     }
 }
 
@@ -473,15 +500,18 @@ fn asked_well(world: &mut World, to: SocketAddr, key: &str, operations: &[Operat
 /// Remembers an answer; a secret that it shows this once is a canary from now on.
 fn remember(world: &mut World, operation: &Operation, path: &str, answer: &Answer) {
     let json = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-    let made: Vec<&str> = ["secret", "key"]
+    let made: Vec<&str> = ["/secret", "/key", "/data/webhook_secret"]
         .iter()
-        .filter_map(|field| json[*field].as_str())
+        .filter_map(|field| json.pointer(field)?.as_str())
         .collect();
     let makes = [
         "create_source",
         "create_destination",
         "rotate_destination_secret",
         "create_key",
+        "create_webhook",
+        "rotate_webhook_secret",
+        "rotate_webhook_secret_as_python",
     ];
     let once: &[&str] = if makes.contains(&operation.id.as_str()) {
         &made

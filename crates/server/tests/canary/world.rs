@@ -1,7 +1,7 @@
 //! The server of the story, what stands around it, and what is planted from the start.
 //! It must not know the requests.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +16,9 @@ use crate::support::ports::Port;
 use crate::support::server::{ADMIN_KEY, Server, Setup};
 use crate::support::show;
 use crate::support::time::unix_seconds;
+
+/// Where the receiver of webhooks is that are made with an application's key, which may call nothing else on this machine.
+const RECEIVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// The secrets of sources, as their providers would give them.
 pub(crate) const NYLAS: &str = "Cnry+Nylas/71fae09c44";
@@ -92,6 +95,8 @@ pub(crate) struct World {
     pub(crate) api: Port,
     pub(crate) app: App,
     pub(crate) refusing: App,
+    /// It echoes challenges.
+    pub(crate) receiver: App,
     pub(crate) record: Record,
     /// The configuration as it was at the start.
     pub(crate) config: String,
@@ -117,6 +122,7 @@ fn configuration(log_format: &str, app: &App, refusing: &App, gone: SocketAddr) 
         "[server]\nlog = \"trace\"\nlog_format = \"{log_format}\"\nencryption_key = \"{}\"\n\n\
          [ingest]\nhead_timeout = \"1s\"\n\n\
          [smtp]\nurl = \"smtp://mailer:{RELAY}@127.0.0.1:9\"\nfrom = \"hooks@example.com\"\n\n\
+         [outbox]\nallowed_networks = [\"{RECEIVER}\"]\n\n\
          [policy.quick]\ndelays = [\"10ms\"]\nbreaker = false\n\n",
         hex(ENCRYPTION_KEY.as_bytes())
     );
@@ -177,6 +183,8 @@ impl World {
         app.always(Reply::status(200).body(ANSWER).header("x-canary", ANSWER_HEADER));
         refusing.answer(misbehave());
         let (api, gone) = (Port::take(), Port::take());
+        let receiver = App::start_at(RECEIVER);
+        receiver.echo_challenges();
         let config = configuration(log_format, &app, &refusing, gone.address);
         let setup = Setup::new(&config)
             .argument("--api")
@@ -195,6 +203,7 @@ impl World {
             api,
             app,
             refusing,
+            receiver,
             record,
             config,
         }

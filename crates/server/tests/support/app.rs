@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -119,10 +119,21 @@ impl App {
         app
     }
 
+    /// Starts one at another address of the loopback network than 127.0.0.1.
+    pub(crate) fn start_at(host: Ipv4Addr) -> Self {
+        let mut app = Self::down_at(Port::take_at(host));
+        app.start_again();
+        app
+    }
+
     /// One that is down: its port is its own, and nobody listens.
     pub(crate) fn down() -> Self {
+        Self::down_at(Port::take())
+    }
+
+    fn down_at(port: Port) -> Self {
         Self {
-            port: Port::take(),
+            port,
             shared: Arc::new(Shared {
                 script: Mutex::new(Box::new(|_| Reply::status(200))),
                 received: Mutex::default(),
@@ -163,6 +174,14 @@ impl App {
     /// From now on answers as `script` says, which is asked for one request after another.
     pub(crate) fn answer(&self, script: impl FnMut(&Received) -> Reply + Send + 'static) {
         *locked(&self.shared.script) = Box::new(script);
+    }
+
+    /// From now on echoes challenges, as the receiver of a webhook does that is being verified, and answers 200.
+    pub(crate) fn echo_challenges(&self) {
+        self.answer(|request| {
+            let challenge = request.path.split_once("challenge=").map(|(_, value)| value);
+            Reply::status(200).body(challenge.unwrap_or_default())
+        });
     }
 
     /// From now on answers always so.
