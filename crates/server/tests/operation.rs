@@ -108,7 +108,8 @@ fn a_reload_applies_what_is_declared_and_names_each_setting_that_waits_for_a_res
          [retention]\ndead = \"91d\"\nsettled = \"30d\"\n\n[outbox]\nopen = true\n\n\
          [smtp]\nurl = \"smtp://us:{secret_setting}@127.0.0.1:9\"\nfrom = \"hooks@example.com\"\n\n"
     );
-    let source = "[[source]]\nname = \"second\"\nprovider = \"nylas\"\n";
+    let source =
+        "[[source]]\nname = \"second\"\nprovider = \"nylas\"\n\n[[trigger]]\nname = \"thing.made\"\n";
     let reload = |server: &mut Server, config: &str, times: usize| {
         server.configure(config);
         server.hang_up();
@@ -134,6 +135,7 @@ fn a_reload_applies_what_is_declared_and_names_each_setting_that_waits_for_a_res
     assert_eq!(named, waiting);
     assert!(!server.log().contains(&secret_setting));
     assert_eq!(server.get("/api/v1/sources/second")["name"], "second");
+    assert_eq!(server.get("/api/v1/event-types/thing.made")["name"], "thing.made");
     let unchanged = reload(&mut server, &before, 2);
     assert_eq!(unchanged, waiting, "what is in use is what the file says again");
 }

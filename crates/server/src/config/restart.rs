@@ -10,7 +10,14 @@ use super::layers::{Table, Value};
 
 /// The sections and keys that a reload applies at once, as changes of the topology. Everything else waits for a start,
 /// so that what is new is told of until somebody makes it live.
-const LIVE: [&str; 5] = ["source", "destination", "policy", "outbox.preset", "outbox.open"];
+const LIVE: [&str; 6] = [
+    "source",
+    "destination",
+    "policy",
+    "trigger",
+    "outbox.preset",
+    "outbox.open",
+];
 
 /// The settings that count from a start on, as they were given.
 #[derive(Clone, Default)]
