@@ -10,7 +10,7 @@ use crate::support::http::{self, Answer, Headers};
 
 /// Which good answers show which content, because somebody with a key asked for exactly that. Nothing else may, and none
 /// of them shows a secret.
-const SHOWN_ON_PURPOSE: [(&str, &[&str]); 25] = [
+const SHOWN_ON_PURPOSE: [(&str, &[&str]); 28] = [
     // The provider wants it echoed.
     ("handshake", &["a challenge"]),
     // What came, and what was answered to what went out: that is what these are for.
