@@ -62,7 +62,7 @@ enum ApplicationCommand {
 /// Which trigger types it may publish.
 #[derive(Args, Debug)]
 struct Catalogue {
-    /// The catalogue that it knows beside its own trigger types: nylas, or none; as [outbox] says by default.
+    /// The catalogue that it knows beside its own trigger types: nylas, or none; as `outbox` in the file says by default.
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Whether it may publish any type, known or not.

@@ -1,7 +1,7 @@
 //! Notices of a destination's health by e-mail (SPEC O7).
 //!
 //! Owns when a letter is tried, again or no more, and that one letter in trouble holds up no other. All but
-//! [`owed`] knows no store: [`run`] is told what waits and says what is done with, so a notice waits there until then.
+//! `owed` knows no store: [`run`] is told what waits and says what is done with, so a notice waits there until then.
 
 mod message;
 mod mime;
