@@ -9,8 +9,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesOrdered;
+use futures_util::{StreamExt as _, stream};
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::id::{ApplicationId, EventId, SourceId};
 use hookfast_engine::time::Timestamp;
@@ -33,6 +32,9 @@ use crate::outbox::envelope::{Published, check_size};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For how long a repeat is recognised.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(7 * 86_400);
+/// How many events of one request wait for the store at once: enough to fill its commits, and few beside what a
+/// source may have waiting, so that a request that is alone is never refused for its own length.
+const AT_ONCE: usize = 1_024;
 /// When to come again where memory is short.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -139,7 +141,7 @@ impl<'a> Publisher<'a> {
         Ok((StatusCode::ACCEPTED, axum::Json(accepted)).into_response())
     }
 
-    /// All lines are appended at once, so that they share commits, and answered in their order.
+    /// Many lines are appended at a time, so that they share commits; all are answered in their order.
     async fn many(&self, body: &Bytes) -> Result<Response, Fault> {
         let lines: Vec<Bytes> = body
             .split(|byte| *byte == b'\n')
@@ -154,7 +156,9 @@ impl<'a> Publisher<'a> {
             );
             return Err(Fault::new(Code::MalformedRequest, detail));
         }
-        let mut publishing: FuturesOrdered<_> = lines.into_iter().map(|line| self.publish(line)).collect();
+        let mut publishing = stream::iter(lines)
+            .map(|line| self.publish(line))
+            .buffered(AT_ONCE);
         let (mut answer, mut all_taken) = (Vec::new(), true);
         while let Some(published) = publishing.next().await {
             all_taken &= published.is_ok();

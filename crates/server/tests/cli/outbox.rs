@@ -466,6 +466,29 @@ fn many_events_are_published_in_several_requests_and_those_refused_are_listed() 
 }
 
 #[test]
+fn what_the_server_has_no_room_for_at_the_moment_is_published_a_little_later() {
+    const PUBLISHERS: usize = 6;
+    const EACH: usize = 2_000;
+    let server = Server::with("");
+    std::thread::scope(|scope| {
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|publisher| {
+                let server = &server;
+                scope.spawn(move || {
+                    let events = (0..EACH).map(|number| event(&format!("{publisher}-{number}"), "message.created"));
+                    let events: Vec<String> = events.collect();
+                    publish_input(server, &["-"], &events.join("\n"))
+                })
+            })
+            .collect();
+        for publisher in publishers {
+            let said = publisher.join().unwrap();
+            assert_eq!(said.data, format!("{EACH} stored, 0 repeats, 0 refused\n"), "{}", said.talk);
+        }
+    });
+}
+
+#[test]
 fn trigger_types_of_the_file_are_listed_published_and_tested_with_their_example() {
     let app = App::start();
     app.answer(echo);
