@@ -7,11 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::process::Command;
 
 use crate::http::call;
+use crate::load::Target;
 use crate::notification::SECRET;
 use crate::process::Server;
 
@@ -20,6 +21,9 @@ const DESTINATION: &str = "sink";
 /// Where the source of the configuration takes its notifications.
 pub(crate) const INGEST_PATH: &str = "/in/nylas";
 const ADMIN_KEY: &str = "bench-only-admin-key-0123456789abcdef";
+const EVENTS: &str = "/api/v1/events";
+/// How many trigger types the bystanders have between them.
+const BYSTANDERS_TYPES: usize = 1_000;
 const STATS: &str = "/api/v1/stats";
 const DESTINATIONS: &str = "/api/v1/destinations";
 
@@ -42,10 +46,17 @@ struct Destination {
 }
 
 impl Hookfast {
-    /// Starts `binary` in `directory` with one source and one destination, which is at `sink`.
-    pub(crate) async fn start(binary: &Path, directory: &Path, sink: SocketAddr) -> Result<Self> {
+    /// Starts `binary` in `directory` with one source and one destination, which is at `sink` and takes what is posted to
+    /// the source, or what is published. The `bystanders` take neither.
+    pub(crate) async fn start(
+        binary: &Path,
+        directory: &Path,
+        sink: SocketAddr,
+        publishes: bool,
+        bystanders: usize,
+    ) -> Result<Self> {
         let config = directory.join("hookfast.toml");
-        fs::write(&config, configuration(sink))?;
+        fs::write(&config, configuration(sink, publishes, bystanders))?;
         let mut command = Command::new(binary);
         command
             .arg("serve")
@@ -66,6 +77,16 @@ impl Hookfast {
             .admin
             .context("the ready line of hookfast has no admin=ADDR")?;
         Ok(Self { server, admin })
+    }
+
+    /// Where events are published.
+    pub(crate) fn publishing(&self) -> Target {
+        Target {
+            address: self.admin,
+            path: EVENTS,
+            key: Some(ADMIN_KEY),
+            accepted: StatusCode::ACCEPTED,
+        }
     }
 
     /// Pauses the destination, so that deliveries are written and none is sent.
@@ -91,9 +112,17 @@ impl Hookfast {
     }
 }
 
-fn configuration(sink: SocketAddr) -> String {
-    format!(
-        "[[source]]\n\
+fn configuration(sink: SocketAddr, publishes: bool, bystanders: usize) -> String {
+    let takes = if publishes {
+        "trigger_types = [\"message.*\"]".to_owned()
+    } else {
+        format!("sources = [\"{SOURCE}\"]")
+    };
+    let mut configuration = format!(
+        "[outbox]\n\
+         open = true\n\
+         \n\
+         [[source]]\n\
          name = \"{SOURCE}\"\n\
          provider = \"nylas\"\n\
          secrets = [\"{SECRET}\"]\n\
@@ -101,9 +130,20 @@ fn configuration(sink: SocketAddr) -> String {
          [[destination]]\n\
          name = \"{DESTINATION}\"\n\
          url = \"http://{sink}/webhooks\"\n\
-         sources = [\"{SOURCE}\"]\n\
+         {takes}\n\
          allow_private = true\n"
-    )
+    );
+    for number in 0..bystanders {
+        let of_type = number % BYSTANDERS_TYPES;
+        configuration += &format!(
+            "\n[[destination]]\n\
+             name = \"bystander-{number}\"\n\
+             url = \"http://{sink}/webhooks\"\n\
+             trigger_types = [\"bystander.type{of_type}\"]\n\
+             allow_private = true\n"
+        );
+    }
+    configuration
 }
 
 fn parse_destinations(body: &[u8]) -> Result<Vec<Destination>> {
@@ -152,8 +192,11 @@ mod tests {
     #[test]
     fn the_configuration_names_the_sink() {
         assert_eq!(
-            configuration("127.0.0.1:9".parse().unwrap()),
-            r#"[[source]]
+            configuration("127.0.0.1:9".parse().unwrap(), false, 0),
+            r#"[outbox]
+open = true
+
+[[source]]
 name = "nylas"
 provider = "nylas"
 secrets = ["bE9-benchSecret_1234"]

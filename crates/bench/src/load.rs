@@ -12,13 +12,14 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::histogram::Histogram;
+use crate::hookfast::INGEST_PATH;
 use crate::http::connect;
 use crate::notification::{Notifications, SECRET, SIGNATURE_HEADER};
 
@@ -35,13 +36,36 @@ const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const STOPPED: u8 = 2;
 
+/// Where the load goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The server.
+    pub(crate) address: SocketAddr,
+    /// The path of the source, or of the API.
+    pub(crate) path: &'static str,
+    /// The key of the API.
+    pub(crate) key: Option<&'static str>,
+    /// The status that is a promise.
+    pub(crate) accepted: StatusCode,
+}
+
+impl Target {
+    /// A source, which is posted to as a provider does.
+    pub(crate) fn ingest(address: SocketAddr) -> Self {
+        Self {
+            address,
+            path: INGEST_PATH,
+            key: None,
+            accepted: StatusCode::OK,
+        }
+    }
+}
+
 /// Where the load goes and how much of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The server.
-    pub(crate) address: SocketAddr,
-    /// The path of the source.
-    pub(crate) path: &'static str,
+    /// Where it goes.
+    pub(crate) target: Target,
     /// Connections, each with one request under way at a time.
     pub(crate) connections: usize,
     /// Threads that drive the connections.
@@ -53,7 +77,8 @@ pub(crate) struct Plan {
 /// What was answered.
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
-    /// Answers of status 200, of the warm-up too: each one is a promise that the event is stored.
+    /// Answers of status 200 (202 where events are published), of the warm-up too: each one is a promise that the event is
+    /// stored.
     pub(crate) accepted: u64,
     /// Answers of status 200 within the measured window.
     pub(crate) accepted_in_window: u64,
@@ -242,11 +267,17 @@ impl Idle {
     }
 }
 
+fn bearer(key: Option<&str>) -> Result<Option<HeaderValue>> {
+    let value = key.map(|key| HeaderValue::from_str(&format!("Bearer {key}")));
+    Ok(value.transpose()?)
+}
+
 /// One connection with its notifications and its tally.
 struct Sender {
-    address: SocketAddr,
+    target: Target,
     host: HeaderValue,
     uri: Uri,
+    key: Option<HeaderValue>,
     notifications: Notifications,
     connection: SendRequest<Full<Bytes>>,
     tally: Tally,
@@ -255,11 +286,12 @@ struct Sender {
 impl Sender {
     async fn open(plan: &Plan, nonce: u64) -> Result<Self> {
         Ok(Self {
-            address: plan.address,
-            host: HeaderValue::from_str(&plan.address.to_string())?,
-            uri: Uri::from_static(plan.path),
+            host: HeaderValue::from_str(&plan.target.address.to_string())?,
+            uri: Uri::from_static(plan.target.path),
+            key: bearer(plan.target.key)?,
             notifications: Notifications::new(nonce, SECRET)?,
-            connection: connect(plan.address).await?,
+            connection: connect(plan.target.address).await?,
+            target: plan.target.clone(),
             tally: Tally::default(),
         })
     }
@@ -272,12 +304,15 @@ impl Sender {
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(SIGNATURE_HEADER, notification.signature);
+        if let Some(key) = &self.key {
+            headers.insert(AUTHORIZATION, key.clone());
+        }
         if self.connection.is_closed() {
-            self.connection = connect(self.address).await?;
+            self.connection = connect(self.target.address).await?;
         }
         let sent = clock::now();
         match self.send(request).await {
-            Ok((StatusCode::OK, _)) => {
+            Ok((status, _)) if status == self.target.accepted => {
                 self.tally.accepted += 1;
                 if counts() {
                     self.tally.accepted_in_window += 1;
@@ -295,7 +330,7 @@ impl Sender {
                 if self.tally.unanswered > BREAKS {
                     bail!(
                         "a connection to {} broke {BREAKS} times, at last with: {error}",
-                        self.address
+                        self.target.address
                     );
                 }
             }

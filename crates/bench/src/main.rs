@@ -69,7 +69,11 @@ struct Run {
     #[arg(long, value_name = "PATH")]
     hookfast: Option<PathBuf>,
     /// What to measure.
-    #[arg(long, value_delimiter = ',', default_value = "bare,naive,ingest,end-to-end")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "bare,naive,ingest,end-to-end,publish"
+    )]
     servers: Vec<Kind>,
     /// Connections, each with one request under way at a time.
     #[arg(long, value_delimiter = ',', default_value = "64,256", value_parser = at_least_one)]
@@ -95,6 +99,9 @@ struct Run {
     /// Seconds that deliveries may take after the load has ended.
     #[arg(long, default_value = "60", value_parser = seconds)]
     drain: f64,
+    /// Further destinations of Hookfast, with 1,000 trigger types between them, which take nothing of what is sent.
+    #[arg(long, default_value_t = 0)]
+    bystanders: usize,
     /// One short run: 1 second each, 100 idle requests. The figures mean little.
     #[arg(long, conflicts_with_all = ["runs", "seconds", "idle_requests"])]
     quick: bool,
@@ -195,6 +202,7 @@ fn settings(options: &Run) -> Result<Settings> {
         generator_threads: options.generator_threads.unwrap_or(half_the_cores),
         idle_requests: if options.quick { 100 } else { options.idle_requests },
         drain_seconds: options.drain,
+        bystanders: options.bystanders,
     })
 }
 

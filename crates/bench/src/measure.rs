@@ -10,7 +10,6 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::clock;
-use crate::hookfast::INGEST_PATH;
 use crate::load::{Idle, Load, Plan, Tally};
 use crate::peer::sink::{self, Seen};
 use crate::process::{Usage, own_usage};
@@ -38,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) idle_requests: u64,
     /// Seconds that deliveries may take after the load has ended.
     pub(crate) drain_seconds: f64,
+    /// Further destinations of Hookfast, which take nothing of what is sent.
+    pub(crate) bystanders: usize,
 }
 
 /// One server at one number of connections. Times whose name ends in `_us` are microseconds.
@@ -162,7 +163,7 @@ pub(crate) async fn load(
     connections: usize,
     faults: &mut Vec<String>,
 ) -> Result<Measurement> {
-    let stand = Stand::start(kind, &settings.work_dir, settings.hookfast.as_deref()).await?;
+    let stand = start(settings, kind).await?;
     let plan = plan(settings, &stand, connections);
     let mut load = Load::start(&plan)?;
     load.run_for(Duration::from_secs_f64(settings.warm_up_seconds))
@@ -221,7 +222,7 @@ pub(crate) async fn idle(
     kind: Kind,
     faults: &mut Vec<String>,
 ) -> Result<IdleMeasurement> {
-    let stand = Stand::start(kind, &settings.work_dir, settings.hookfast.as_deref()).await?;
+    let stand = start(settings, kind).await?;
     let idle = Idle::start(&plan(settings, &stand, 1)).await?;
     if let Some(address) = stand.sink() {
         drain(settings, address, idle.accepted()).await?;
@@ -257,10 +258,14 @@ pub(crate) async fn idle(
     })
 }
 
+async fn start(settings: &Settings, kind: Kind) -> Result<Stand> {
+    let hookfast = settings.hookfast.as_deref();
+    Stand::start(kind, &settings.work_dir, hookfast, settings.bystanders).await
+}
+
 fn plan(settings: &Settings, stand: &Stand, connections: usize) -> Plan {
     Plan {
-        address: stand.server().listen,
-        path: INGEST_PATH,
+        target: stand.target(),
         connections,
         threads: settings.generator_threads,
         max_requests: settings.max_requests,

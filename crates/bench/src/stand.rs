@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::clock;
 use crate::hookfast::Hookfast;
+use crate::load::Target;
 use crate::peer::naive;
 use crate::process::Server;
 
@@ -31,6 +32,8 @@ pub(crate) enum Kind {
     Ingest,
     /// Hookfast that delivers all it takes to a sink.
     EndToEnd,
+    /// Hookfast that sends all that is published to a sink.
+    Publish,
 }
 
 impl Kind {
@@ -46,6 +49,7 @@ impl Kind {
             Self::Naive => "naive",
             Self::Ingest => "hookfast ingest",
             Self::EndToEnd => "hookfast end to end",
+            Self::Publish => "hookfast publish to sink",
         }
     }
 }
@@ -64,19 +68,31 @@ enum UnderTest {
 }
 
 impl Stand {
-    /// Starts the server of `kind` with an empty directory under `parent`; `binary` is hookfast.
-    pub(crate) async fn start(kind: Kind, parent: &Path, binary: Option<&Path>) -> Result<Self> {
+    /// Starts the server of `kind` with an empty directory under `parent`; `binary` is hookfast, which also has so many
+    /// `bystanders`.
+    pub(crate) async fn start(
+        kind: Kind,
+        parent: &Path,
+        binary: Option<&Path>,
+        bystanders: usize,
+    ) -> Result<Self> {
         let directory = Scratch::create(parent)?;
         let name = kind.label();
         let (under_test, sink) = match kind {
             Kind::Bare => (UnderTest::Peer(peer("bare", &directory.0).await?), None),
             Kind::Naive => (UnderTest::Peer(peer("naive", &directory.0).await?), None),
-            Kind::Ingest | Kind::EndToEnd => {
+            Kind::Ingest | Kind::EndToEnd | Kind::Publish => {
                 let binary = binary.context("measuring hookfast needs --hookfast PATH")?;
                 let sink = peer("sink", &directory.0).await?;
-                let hookfast = Hookfast::start(binary, &directory.0, sink.listen)
-                    .await
-                    .with_context(|| format!("cannot start {name}"))?;
+                let hookfast = Hookfast::start(
+                    binary,
+                    &directory.0,
+                    sink.listen,
+                    kind == Kind::Publish,
+                    bystanders,
+                )
+                .await
+                .with_context(|| format!("cannot start {name}"))?;
                 if kind == Kind::Ingest {
                     hookfast.pause().await.context("cannot pause the destination")?;
                 }
@@ -99,11 +115,19 @@ impl Stand {
         }
     }
 
-    /// The sink that is delivered to, end to end.
+    /// Where the load goes.
+    pub(crate) fn target(&self) -> Target {
+        match &self.under_test {
+            UnderTest::Hookfast(hookfast) if self.kind == Kind::Publish => hookfast.publishing(),
+            UnderTest::Hookfast(_) | UnderTest::Peer(_) => Target::ingest(self.server().listen),
+        }
+    }
+
+    /// The sink that is delivered to.
     pub(crate) fn sink(&self) -> Option<SocketAddr> {
         self.sink
             .as_ref()
-            .filter(|_| self.kind == Kind::EndToEnd)
+            .filter(|_| matches!(self.kind, Kind::EndToEnd | Kind::Publish))
             .map(|sink| sink.listen)
     }
 

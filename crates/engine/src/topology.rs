@@ -420,6 +420,15 @@ impl Destination {
     pub fn takes_published(&self) -> bool {
         self.sources.contains(&SourceId::of_outbox(self.application))
     }
+
+    /// Changes the status at `now`. Of two changes the one with the later `status_changed_at` counts, so this one is
+    /// later than the last even where the clock went back.
+    pub fn set_status(&mut self, status: DestinationStatus, reason: Option<String>, now: Timestamp) {
+        self.status = status;
+        self.status_reason = reason;
+        let after_the_last = self.status_changed_at.plus(Duration::from_micros(1));
+        self.status_changed_at = now.max(after_the_last);
+    }
 }
 
 /// How published events are signed, and so what form they go out in (SPEC O2).

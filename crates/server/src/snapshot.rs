@@ -175,3 +175,59 @@ fn open(vault: &Vault, owner: u128, sealed: &[SealedSecret], now: Timestamp) -> 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hookfast_engine::topology::{DestinationKind, Signing};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// How many signatures of Standard Webhooks a delivery has, and by which secret it is signed as Nylas signs.
+    fn signatures(snapshot: &Snapshot, id: DestinationId) -> (usize, String) {
+        let signer = &snapshot.destination(id).expect("the destination").signer;
+        let standard = signer.sign("msg_1", 1_790_000_000, b"{}").expect("signed");
+        let nylas = signer.sign_as_nylas(b"{}").expect("signed");
+        let text = |value: &http::HeaderValue| value.to_str().expect("text").to_owned();
+        (text(&standard).split(' ').count(), text(&nylas))
+    }
+
+    #[test]
+    fn a_rotated_secret_signs_until_its_end_and_not_after_though_nothing_else_changes() {
+        let (vault, now) = (Vault::new([7; 32]), Timestamp::from_secs(1_790_000_000));
+        let end = now.plus(DAY);
+        let (application, id) = (ApplicationId::from_u128(1), DestinationId::from_u128(2));
+        let sealed = |secret: &str, expires_at| SealedSecret {
+            sealed: vault.seal(id.as_u128(), secret.as_bytes(), Clock),
+            created_at: now,
+            expires_at,
+        };
+        let url = "https://example.test/".into();
+        let destination = Destination {
+            signing: Signing::Both,
+            secrets: vec![
+                sealed("whsec_bmV3IHNlY3JldCBvZiB0aGlzIHZlcnkgdGVzdA==", None),
+                sealed("whsec_b2xkIHNlY3JldCBvZiB0aGlzIHZlcnkgdGVzdA==", Some(end)),
+            ],
+            ..Destination::new(id, application, "crm", DestinationKind::Push { url }, now)
+        };
+        let mut topology = Topology::default();
+        topology
+            .applications
+            .insert(application, Application::new(application, "default", now));
+        topology.destinations.insert(id, destination);
+        let topology = Arc::new(topology);
+
+        let rotated = Snapshot::new(Arc::clone(&topology), &vault, now);
+        let (both, by_newest) = signatures(&rotated, id);
+        assert_eq!(both, 2);
+        let last = rotated.after(Arc::clone(&topology), &vault, end.minus(Duration::from_micros(1)));
+        assert_eq!(signatures(&last, id), (2, by_newest.clone()));
+        let over = last.after(topology, &vault, end);
+        assert_eq!(signatures(&over, id), (1, by_newest));
+    }
+}

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+#[path = "mail/days.rs"]
+mod days;
 #[path = "mail/smtpd.rs"]
 mod smtpd;
 mod support;

@@ -452,3 +452,77 @@ fn an_application_knows_the_types_it_was_given() {
     assert!(names.iter().any(|each| each["name"] == "message.created"));
     assert!(names.iter().all(|each| each["name"] != "invoice.paid"));
 }
+
+#[test]
+fn no_url_leads_the_outbox_to_an_address_that_is_not_public() {
+    let server = Server::with("");
+    let inner = App::start();
+    let key = server.order(
+        "/api/v1/keys",
+        &json!({"name": "customer", "scope": "application", "application": "default"}),
+    );
+    let ask = |method: &str, path: &str, body: &Value| {
+        let bearer = format!("Bearer {}", text(&key["key"]));
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        http::request(
+            server.admin(),
+            method,
+            path,
+            &headers,
+            body.to_string().as_bytes(),
+        )
+    };
+    let port = inner.address().port();
+    let (loopback, disguise, user) = ("loopback", "another way to write", "user");
+    for (url, cause) in [
+        (format!("https://127.0.0.1:{port}/"), loopback),
+        (format!("https://[::ffff:127.0.0.1]:{port}/"), "IPv4-mapped"),
+        (format!("https://[::1]:{port}/"), loopback),
+        (format!("https://localhost:{port}/"), "not public"),
+        (
+            format!("https://[64:ff9b::127.0.0.1]:{port}/"),
+            "inside an IPv6 address",
+        ),
+        (format!("https://2130706433:{port}/"), disguise),
+        (format!("https://0177.0.0.1:{port}/"), disguise),
+        (format!("https://0x7f.1:{port}/"), disguise),
+        (format!("https://example.com@127.0.0.1:{port}/"), user),
+        (
+            "https://169.254.169.254/latest/meta-data/".to_owned(),
+            "metadata service",
+        ),
+        (format!("http://example.com:{port}/"), "https"),
+        ("https://abc.ngrok.io/".to_owned(), "ngrok"),
+    ] {
+        let asked = json!({"name": "inner", "url": url, "trigger_types": ["message.*"]});
+        let refused = ask("POST", "/api/v1/destinations", &asked);
+        assert_eq!(refused.status, 422, "{url}: {}", refused.text());
+        assert!(refused.text().contains(cause), "{url}: {}", refused.text());
+        let asked = json!({"trigger_types": ["message.created"], "webhook_url": url});
+        let refused = ask("POST", "/v3/webhooks", &asked);
+        assert_eq!(refused.status, 400, "{url}: {}", refused.text());
+    }
+    assert_eq!(inner.received().len(), 0);
+}
+
+#[test]
+fn a_redirect_is_an_answer_like_any_other_and_is_not_followed() {
+    let server = Server::with(CONFIG);
+    let inner = App::start();
+    let target = inner.url();
+    let app = receiver(move |_| Reply::status(307).header("location", &target));
+    destination(&server, "crm", &app, &json!({"policy": "nylas"}));
+    publish(&server, &message("one"));
+    let delivery = server.wait_for_state("one", "rejected");
+    assert!(delivery.to_string().contains("307"), "{delivery}");
+    // Nor by the challenge.
+    let target = inner.url();
+    app.answer(move |_| Reply::status(302).header("location", &target));
+    let moved = destination(&server, "moved", &app, &json!({}));
+    assert_eq!(moved["status"], "unverified");
+    assert!(text(&moved["status_reason"]).contains("302"), "{moved}");
+    assert_eq!(inner.received().len(), 0);
+}

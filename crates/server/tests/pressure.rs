@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "pressure/applications.rs"]
+mod applications;
 #[path = "pressure/backlog.rs"]
 mod backlog;
 #[path = "pressure/connections.rs"]

@@ -223,12 +223,10 @@ pub fn status_change(
             format!("{}; the last one: {}", change.reason, attempt_cause(attempt))
         }
     };
-    Some(TopologyChange::PutDestination(Destination {
-        status: change.to,
-        status_reason: Some(reason).filter(|_| change.to != DestinationStatus::Active),
-        status_changed_at: now,
-        ..destination.clone()
-    }))
+    let mut destination = destination.clone();
+    let reason = Some(reason).filter(|_| change.to != DestinationStatus::Active);
+    destination.set_status(change.to, reason, now);
+    Some(TopologyChange::PutDestination(destination))
 }
 
 fn refused<T>(detail: String) -> Result<T> {

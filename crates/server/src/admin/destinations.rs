@@ -316,19 +316,7 @@ fn verified(destination: &mut Destination, verdict: Result<(), String>, now: Tim
         Ok(()) => return,
         Err(reason) => (DestinationStatus::Unverified, Some(reason)),
     };
-    set(destination, status, reason, now);
-}
-
-/// Sets the status, with why and since when.
-pub(super) fn set(
-    destination: &mut Destination,
-    status: DestinationStatus,
-    reason: Option<String>,
-    now: Timestamp,
-) {
-    destination.status = status;
-    destination.status_reason = reason;
-    destination.status_changed_at = now;
+    destination.set_status(status, reason, now);
 }
 
 /// Applies what is asked; a new secret in the clear, where the new signing needs one.
@@ -536,7 +524,7 @@ async fn set_status(
     if destination.status == status {
         return shown(api, caller, &destination).await.map(Json);
     }
-    set(&mut destination, status, reason, api.node.clock.now());
+    destination.set_status(status, reason, api.node.clock.now());
     let Json(mut answer) = put(api, caller, destination).await?;
     // A reload leaves the status alone.
     answer.warnings.clear();

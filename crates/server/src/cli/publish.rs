@@ -26,12 +26,6 @@ const ONE: &str = "application/cloudevents+json";
 const LINES: &str = "application/x-ndjson";
 /// How often the progress is drawn anew.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
-/// The status of a line for which the server has no room just now.
-const BUSY: u16 = 503;
-/// How often such lines are published again before they count as refused.
-const BUSY_RETRIES: usize = 10;
-/// What is waited before each of these.
-const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is published.
 #[derive(Args, Debug)]
@@ -242,7 +236,7 @@ async fn publish_lines(client: &Client, events: &Bytes, json: bool) -> anyhow::R
     bar.enable_steady_tick(DRAWN_EVERY);
     let mut totals = Totals::default();
     for request in requests {
-        let answered = match publish_patiently(client, &request).await {
+        let answered = match publish_request(client, &request).await {
             Ok(answered) => answered,
             Err(error) => {
                 bar.finish_and_clear();
@@ -264,29 +258,7 @@ async fn publish_lines(client: &Client, events: &Bytes, json: bool) -> anyhow::R
     totals.print(json)
 }
 
-/// Publishes the lines of one request, and those that the server had no room for again; what became of each, in
-/// their order.
-async fn publish_patiently(client: &Client, lines: &[Line]) -> anyhow::Result<Vec<wire::LineResult>> {
-    let mut results = publish_request(client, lines).await?;
-    for _ in 0..BUSY_RETRIES {
-        let refused: Vec<usize> = (0..lines.len())
-            .filter(|line| results.get(*line).is_some_and(|result| result.status == BUSY))
-            .collect();
-        if refused.is_empty() {
-            break;
-        }
-        tokio::time::sleep(BUSY_PAUSE).await;
-        let again: Vec<Line> = refused.iter().filter_map(|line| lines.get(*line)).cloned().collect();
-        for (line, result) in refused.into_iter().zip(publish_request(client, &again).await?) {
-            if let Some(place) = results.get_mut(line) {
-                *place = result;
-            }
-        }
-    }
-    Ok(results)
-}
-
-/// Publishes the lines of one request once; what became of each, in their order.
+/// Publishes the lines of one request; what became of each, in their order.
 async fn publish_request(client: &Client, lines: &[Line]) -> anyhow::Result<Vec<wire::LineResult>> {
     if let [line] = lines
         && line.event.len() >= PUBLISHED_BYTES_MOST

@@ -466,7 +466,7 @@ fn many_events_are_published_in_several_requests_and_those_refused_are_listed() 
 }
 
 #[test]
-fn what_the_server_has_no_room_for_at_the_moment_is_published_a_little_later() {
+fn several_who_publish_many_events_at_once_are_not_refused_for_each_other() {
     const PUBLISHERS: usize = 6;
     const EACH: usize = 2_000;
     let server = Server::with("");
@@ -475,7 +475,8 @@ fn what_the_server_has_no_room_for_at_the_moment_is_published_a_little_later() {
             .map(|publisher| {
                 let server = &server;
                 scope.spawn(move || {
-                    let events = (0..EACH).map(|number| event(&format!("{publisher}-{number}"), "message.created"));
+                    let events =
+                        (0..EACH).map(|number| event(&format!("{publisher}-{number}"), "message.created"));
                     let events: Vec<String> = events.collect();
                     publish_input(server, &["-"], &events.join("\n"))
                 })
@@ -483,7 +484,12 @@ fn what_the_server_has_no_room_for_at_the_moment_is_published_a_little_later() {
             .collect();
         for publisher in publishers {
             let said = publisher.join().unwrap();
-            assert_eq!(said.data, format!("{EACH} stored, 0 repeats, 0 refused\n"), "{}", said.talk);
+            assert_eq!(
+                said.data,
+                format!("{EACH} stored, 0 repeats, 0 refused\n"),
+                "{}",
+                said.talk
+            );
         }
     });
 }

@@ -205,6 +205,23 @@ pub async fn attempts_do_not_undo_a_pause(bench: &mut Bench) {
     assert_eq!(status(bench, destination).await, DestinationStatus::Paused);
 }
 
+pub async fn a_status_changes_although_the_clock_went_back(bench: &mut Bench) {
+    let mut destination = bench.new_destination("later", &["*"]);
+    let later = at(FAILING_AT + 3_600);
+    destination.status_changed_at = later;
+    let destination = bench.put_destination(destination).await;
+    begin_to_fail(bench, destination).await;
+    let stored = bench.store.topology().destinations[&destination].clone();
+    assert_eq!(stored.status, DestinationStatus::Failing);
+    assert!(stored.status_changed_at > later, "{stored:?}");
+    bench
+        .change(destination, |it| {
+            it.set_status(DestinationStatus::Active, None, at(FAILING_AT + 1))
+        })
+        .await;
+    assert_eq!(status(bench, destination).await, DestinationStatus::Active);
+}
+
 pub async fn whoever_changes_a_destination_without_its_status_leaves_that_alone(bench: &mut Bench) {
     let destination = watched(bench, "renamed").await;
     let mut read_before = bench.store.topology().destinations[&destination].clone();

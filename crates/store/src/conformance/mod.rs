@@ -521,6 +521,7 @@ macro_rules! conformance_suite {
                 health::statuses_and_notices_survive_reopening,
                 health::a_notice_is_owed_until_it_is_done,
                 health::attempts_do_not_undo_a_pause,
+                health::a_status_changes_although_the_clock_went_back,
                 health::whoever_changes_a_destination_without_its_status_leaves_that_alone,
                 health::what_is_said_of_destinations_goes_only_to_those_that_name_it,
                 replay::a_replay_makes_settled_deliveries_due_again_under_the_same_id,

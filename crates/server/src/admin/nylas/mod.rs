@@ -226,10 +226,10 @@ async fn update_webhook(
     let mut destination = changed(&api, &caller, &current, &change)?;
     let now = api.node.clock.now();
     if opens {
-        destinations::set(&mut destination, DestinationStatus::Active, None, now);
+        destination.set_status(DestinationStatus::Active, None, now);
     } else if wanted == Some(Wanted::Paused) && current.status != DestinationStatus::Paused {
         let reason = format!("paused with key {}", caller.name);
-        destinations::set(&mut destination, DestinationStatus::Paused, Some(reason), now);
+        destination.set_status(DestinationStatus::Paused, Some(reason), now);
     }
     destinations::keep(&api, &caller, &mut destination).await?;
     reply(request_id, in_words(&destination, None))
