@@ -209,7 +209,7 @@ fn three_bad_days_are_told_once_for_each_step_and_what_was_held_comes_after_the_
     assert!(
         told[4..]
             .iter()
-            .all(|(subject, _)| subject.contains("reactivated")),
+            .all(|(subject, _)| subject.contains("is active again")),
         "{told:?}"
     );
     assert_eq!(told.len(), 6);

@@ -206,10 +206,9 @@ pub async fn attempts_do_not_undo_a_pause(bench: &mut Bench) {
 }
 
 pub async fn a_status_changes_although_the_clock_went_back(bench: &mut Bench) {
-    let mut destination = bench.new_destination("later", &["*"]);
     let later = at(FAILING_AT + 3_600);
-    destination.status_changed_at = later;
-    let destination = bench.put_destination(destination).await;
+    let destination = watched(bench, "later").await;
+    bench.change(destination, |it| it.status_changed_at = later).await;
     begin_to_fail(bench, destination).await;
     let stored = bench.store.topology().destinations[&destination].clone();
     assert_eq!(stored.status, DestinationStatus::Failing);
