@@ -166,10 +166,11 @@ impl App {
         Ok(app)
     }
 
-    /// Whether nothing can come in yet.
+    /// Whether nothing is set up yet: no source for what comes in, and no destination for what is published.
     #[must_use]
-    pub fn has_no_sources(&self) -> bool {
-        self.node.store.topology().sources.is_empty()
+    pub fn is_not_set_up(&self) -> bool {
+        let topology = self.node.store.topology();
+        topology.sources.is_empty() && topology.destinations.is_empty()
     }
 
     /// Runs until a signal asks it to stop or the store breaks, then takes everything down within the grace.

@@ -88,7 +88,7 @@ async fn serve(config: Config, flags: Flags) -> anyhow::Result<Stopped> {
         .api
         .map_or_else(String::new, |address| format!(" api={address}"));
     output::data(&format!("ready listen={} admin={}{api}", app.listen, app.admin));
-    if no_sources && app.has_no_sources() {
+    if no_sources && app.is_not_set_up() {
         output::talk(
             "there is no source yet; write a configuration with `hookfast init nylas`, or add one now with",
         );
