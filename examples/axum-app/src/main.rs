@@ -137,7 +137,9 @@ impl App {
             .create(true)
             .append(true)
             .open(&self.effects_file)?;
-        writeln!(file, "{}", serde_json::json!({ "id": id }))?;
+        // In one write: a crash of the process leaves a whole line, or none.
+        let line = format!("{}\n", serde_json::json!({ "id": id }));
+        file.write_all(line.as_bytes())?;
         state.effects.insert(id.to_owned(), 1);
         Ok(())
     }
