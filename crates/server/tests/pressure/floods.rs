@@ -223,12 +223,15 @@ fn a_source_that_floods_a_slow_disk_is_refused_alone() {
     });
     shim.set(&[]);
     flooding.iter().for_each(Posted::expect_taken_or_later);
-    let refused = flooding.iter().filter(|posted| !posted.is_taken()).count();
+    let (taken, refused): (Vec<Posted>, Vec<Posted>) = flooding.into_iter().partition(Posted::is_taken);
+    let refused = refused.len();
     let times = |posts: &[Posted]| posts.iter().map(Posted::ack_time).collect::<Vec<_>>();
     let [small, large] = &quiet_posts;
     println!(
-        "{refused} of {} posts of the flood refused; quiet posts: {} small, median {:?}; {} large, median {:?}",
-        flooding.len(),
+        "{} posts of the flood taken, median {:?}, {refused} refused; quiet posts: {} small, median {:?}; {} large, median \
+         {:?}",
+        taken.len(),
+        median(&times(&taken)),
         small.len(),
         median(&times(small)),
         large.len(),
@@ -236,8 +239,13 @@ fn a_source_that_floods_a_slow_disk_is_refused_alone() {
     );
     small.iter().chain(large).for_each(Posted::expect_taken);
     assert!(refused > 0, "the flood never filled its lane");
-    // A commit waits for one sync and for the checkpoint's two.
-    assert!(median(&times(small)) < Duration::from_secs(1));
+    // They wait for the commit under way and their own; the flood's wait for all that is in its lane, which is several.
+    // Compared with each other and not with a fixed time, as the machine may be as slow as the disk.
+    let of_flood = median(&times(&taken));
+    assert!(
+        median(&times(small)) * 2 < of_flood,
+        "those of the flood: {of_flood:?}"
+    );
 }
 
 #[test]
