@@ -289,7 +289,10 @@ impl Sender {
             host: HeaderValue::from_str(&plan.target.address.to_string())?,
             uri: Uri::from_static(plan.target.path),
             key: bearer(plan.target.key)?,
-            notifications: Notifications::new(nonce, SECRET)?,
+            notifications: match plan.target.key {
+                Some(_) => Notifications::to_publish(nonce, SECRET)?,
+                None => Notifications::new(nonce, SECRET)?,
+            },
             connection: connect(plan.target.address).await?,
             target: plan.target.clone(),
             tally: Tally::default(),

@@ -40,8 +40,17 @@ pub(crate) struct Notification {
 impl Notifications {
     /// A stream of notifications whose ids start with `nonce`; two streams with different nonces never share an id.
     pub(crate) fn new(nonce: u64, secret: &str) -> Result<Self> {
+        Self::with(nonce, secret, r#""webhook_delivery_attempt":1,"#)
+    }
+
+    /// The same, as an application publishes them: nobody has tried to deliver them yet.
+    pub(crate) fn to_publish(nonce: u64, secret: &str) -> Result<Self> {
+        Self::with(nonce, secret, "")
+    }
+
+    fn with(nonce: u64, secret: &str, attempt: &str) -> Result<Self> {
         let head = format!(
-            r#"{{"specversion":"1.0","type":"message.created","source":"/google/emails/realtime","id":"{}","time":1790000000,"webhook_delivery_attempt":1,"data":{{"sent_at_ns":{},"application_id":"NYLAS_APPLICATION_ID","object":{{"body":""#,
+            r#"{{"specversion":"1.0","type":"message.created","source":"/google/emails/realtime","id":"{}","time":1790000000,{attempt}"data":{{"sent_at_ns":{},"application_id":"NYLAS_APPLICATION_ID","object":{{"body":""#,
             "0".repeat(ID_DIGITS),
             "1".repeat(TIME_DIGITS),
         );
