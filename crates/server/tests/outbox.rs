@@ -415,19 +415,8 @@ fn an_application_knows_the_types_it_was_given() {
         "/api/v1/keys",
         &json!({"name": "shop", "scope": "application", "application": "shop"}),
     );
-    let bearer = format!("Bearer {}", text(&key["key"]));
     let ask = |method: &str, path: &str, body: &Value| {
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-        ];
-        http::request(
-            server.admin(),
-            method,
-            path,
-            &headers,
-            body.to_string().as_bytes(),
-        )
+        server.call_with(text(&key["key"]), method, path, Some(body))
     };
     let paid =
         json!({"name": "invoice.paid", "description": "an invoice was paid", "example": {"amount": 7}});
@@ -462,18 +451,7 @@ fn no_url_leads_the_outbox_to_an_address_that_is_not_public() {
         &json!({"name": "customer", "scope": "application", "application": "default"}),
     );
     let ask = |method: &str, path: &str, body: &Value| {
-        let bearer = format!("Bearer {}", text(&key["key"]));
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-        ];
-        http::request(
-            server.admin(),
-            method,
-            path,
-            &headers,
-            body.to_string().as_bytes(),
-        )
+        server.call_with(text(&key["key"]), method, path, Some(body))
     };
     let port = inner.address().port();
     let (loopback, disguise, user) = ("loopback", "another way to write", "user");

@@ -14,5 +14,7 @@ mod connections;
 mod fairness;
 #[path = "pressure/floods.rs"]
 mod floods;
+#[path = "pressure/neighbours.rs"]
+mod neighbours;
 #[path = "pressure/retention.rs"]
 mod retention;

@@ -12,14 +12,6 @@ use crate::support::nylas::{SIGNATURE_HEADER, sign};
 use crate::support::server::Server;
 use crate::support::time::wait_for;
 
-/// Answers challenges with their value, and everything else with 200.
-fn echo(request: &Received) -> Reply {
-    match request.path.split_once("challenge=") {
-        Some((_, value)) if request.method == "GET" => Reply::status(200).body(value),
-        Some(_) | None => Reply::status(200),
-    }
-}
-
 /// What was posted until now.
 fn posted(app: &App) -> Vec<Received> {
     let received = app.received().into_iter();
@@ -209,7 +201,7 @@ fn publish(server: &Server, id: &str) -> Value {
 #[test]
 fn a_webhook_is_made_and_takes_what_is_published_until_it_is_deleted() {
     let app = App::start();
-    app.answer(echo);
+    app.echo_challenges();
     let server = Server::with("");
     let create = ["webhook", "create", "--url", &app.url(), "--allow-private"];
     let flags = [
@@ -321,7 +313,7 @@ fn a_webhook_whose_url_answers_no_challenge_is_kept_unverified_until_it_does() {
     assert_eq!(refused.code, 1);
     assert!(refused.talk.contains("got 404"), "{}", refused.talk);
     assert_eq!(posted(&app).len(), 0);
-    app.answer(echo);
+    app.echo_challenges();
     on(&server, &["webhook", "reactivate", "127-0-0-1"]).done();
     wait_for("what was held", || (posted(&app).len() == 1).then_some(()));
     // The name is taken by now, and what takes a provider's events is no webhook.
@@ -497,7 +489,7 @@ fn several_who_publish_many_events_at_once_are_not_refused_for_each_other() {
 #[test]
 fn trigger_types_of_the_file_are_listed_published_and_tested_with_their_example() {
     let app = App::start();
-    app.answer(echo);
+    app.echo_challenges();
     let server = Server::with(&format!(
         "[[trigger]]\nname = \"invoice.paid\"\ndescription = \"Somebody has paid.\"\nexample = '{{\"total\": 100}}'\n\
          [[destination]]\nname = \"customer\"\nurl = \"{}\"\ntrigger_types = [\"invoice.*\"]\nallow_private = true\n",

@@ -4,25 +4,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::neighbours::expect_little_delay;
 use crate::support::api::text;
 use crate::support::app::App;
 use crate::support::http::{self, Connection};
 use crate::support::server::Server;
-use crate::support::show;
 use crate::support::time::now;
-use crate::support::timed::{first_arrivals, median, quantile};
+use crate::support::timed::{first_arrivals, quantile};
 use crate::support::turn::Turn;
 
 /// How much the loud one publishes, and how much of it in one request.
 const FLOOD: usize = 100_000;
 const AT_ONCE: usize = 5_000;
-/// The 99th percentile beside the flood may be this many times the one without it …
-const TIMES: f64 = 1.5;
-/// … and this much more.
-const MORE: Duration = Duration::from_millis(2);
-const RUNS: usize = 5;
-/// How many sets of runs there are at the most.
-const SETS: usize = 3;
 const POSTS: usize = 200;
 
 fn event(id: &str) -> Value {
@@ -32,27 +25,16 @@ fn event(id: &str) -> Value {
     })
 }
 
-/// An application with one destination, and what its key says.
+/// An application with one destination; its key.
 fn application(server: &Server, name: &str, app: &App) -> String {
     server.order("/api/v1/applications", &json!({"name": name}));
     let asked = json!({"name": name, "scope": "application", "application": name});
-    let key = server.order("/api/v1/keys", &asked);
-    let bearer = format!("Bearer {}", text(&key["key"]));
+    let made = server.order("/api/v1/keys", &asked);
+    let key = text(&made["key"]);
     let asked = json!({"name": "sink", "url": app.url(), "trigger_types": ["message.*"]});
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-    ];
-    let body = asked.to_string();
-    let made = http::request(
-        server.admin(),
-        "POST",
-        "/api/v1/destinations",
-        &headers,
-        body.as_bytes(),
-    );
+    let made = server.call_with(key, "POST", "/api/v1/destinations", Some(&asked));
     assert_eq!(made.status, 201, "{}", made.text());
-    bearer
+    key.to_owned()
 }
 
 /// Publishes a few events at a steady pace, to both servers in turn, so that what else happens on the machine happens
@@ -66,8 +48,12 @@ fn run(number: usize, servers: &[(&Server, &str, &App)]) -> Vec<Duration> {
     for serial in 0..POSTS {
         let id = format!("run{number}-{serial}");
         let body = event(&id).to_string();
-        for (index, (_, bearer, _)) in servers.iter().enumerate() {
-            let headers = [("authorization", *bearer), ("content-type", "application/json")];
+        for (index, (_, key, _)) in servers.iter().enumerate() {
+            let bearer = format!("Bearer {key}");
+            let headers = [
+                ("authorization", bearer.as_str()),
+                ("content-type", "application/json"),
+            ];
             let at = now();
             let connection = &mut connections[index];
             connection
@@ -92,9 +78,10 @@ fn run(number: usize, servers: &[(&Server, &str, &App)]) -> Vec<Duration> {
     servers.iter().enumerate().map(of_server).collect()
 }
 
-fn flood(server: &Server, bearer: &str) {
+fn flood(server: &Server, key: &str) {
+    let bearer = format!("Bearer {key}");
     let headers = [
-        ("authorization", bearer),
+        ("authorization", bearer.as_str()),
         ("content-type", "application/x-ndjson"),
     ];
     for first in (0..FLOOD).step_by(AT_ONCE) {
@@ -132,29 +119,9 @@ fn very_much_for_a_dead_destination_of_one_application_does_not_delay_another_ap
         (&alone, alone_key.as_str(), &alone_app),
         (&beside, beside_key.as_str(), &beside_app),
     ];
-    let mut over = Vec::new();
-    // Others use the machine too: what is the server's own fault happens every time.
-    for set in 0..SETS {
-        let runs: Vec<_> = (0..RUNS)
-            .map(|number| run(set * RUNS + number, &servers))
-            .collect();
-        show(&format!(
-            "p99 from publishing to arrival; alone, beside a flood: {runs:?}"
-        ));
-        over = runs
-            .iter()
-            .map(|run| run[1].saturating_sub(run[0].mul_f64(TIMES)))
-            .collect();
-        if median(&over) <= MORE {
-            break;
-        }
-    }
-    assert!(
-        median(&over) <= MORE,
-        "over {TIMES} times the one alone by {over:?}"
-    );
-    let headers = [("authorization", loud_key.as_str())];
-    let stats = http::request(beside.admin(), "GET", "/api/v1/stats", &headers, b"").json();
+    let neighbour = "an application that floods";
+    expect_little_delay(&[neighbour], |number| run(number, &servers));
+    let stats = beside.call_with(&loud_key, "GET", "/api/v1/stats", None).json();
     let count = |state: &str| stats["deliveries"][state].as_u64().unwrap_or(0);
     let waiting = count("pending") + count("retrying");
     assert!(

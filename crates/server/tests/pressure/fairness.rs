@@ -2,22 +2,15 @@
 
 use std::time::Duration;
 
+use super::neighbours::expect_little_delay;
 use crate::support::app::{App, Reply};
 use crate::support::nylas::SECRET;
 use crate::support::server::Server;
-use crate::support::show;
-use crate::support::timed::{Posted, Poster, delays, median, quantile};
+use crate::support::timed::{Posted, Poster, delays, quantile};
 use crate::support::turn::Turn;
 
 /// How long the slow destination takes for an answer.
 const SLOW: Duration = Duration::from_secs(10);
-/// The 99th percentile with the slow one may be this many times the one without it …
-const TIMES: f64 = 1.5;
-/// … and this much more.
-const MORE: Duration = Duration::from_millis(2);
-const RUNS: usize = 5;
-/// How many sets of runs there are at the most.
-const SETS: usize = 3;
 const SENDERS: usize = 3;
 const POSTS_OF_EACH: usize = 120;
 
@@ -105,27 +98,6 @@ fn run(number: usize, cases: &[&Case]) -> Vec<Duration> {
     cases.iter().enumerate().map(of_case).collect()
 }
 
-/// Five runs of all cases; gives what is wrong with those after the first, which is alone.
-fn measure(cases: &[&Case], set: usize) -> Vec<String> {
-    let runs: Vec<Vec<Duration>> = (0..RUNS).map(|number| run(set * RUNS + number, cases)).collect();
-    show(&format!(
-        "p99 from post to arrival; alone, same source, other source: {runs:?}"
-    ));
-    let mut faults = Vec::new();
-    for (index, name) in [(1, "of the same source"), (2, "of another source")] {
-        let over: Vec<Duration> = runs
-            .iter()
-            .map(|run| run[index].saturating_sub(run[0].mul_f64(TIMES)))
-            .collect();
-        if median(&over) > MORE {
-            faults.push(format!(
-                "beside a slow destination {name} the 99th percentile is over {TIMES} times the one alone by {over:?}"
-            ));
-        }
-    }
-    faults
-}
-
 #[test]
 fn a_slow_and_a_dead_destination_do_not_delay_a_fast_one_of_the_same_or_of_another_source() {
     let _turn = Turn::take();
@@ -163,16 +135,11 @@ fn a_slow_and_a_dead_destination_do_not_delay_a_fast_one_of_the_same_or_of_anoth
     };
 
     let cases = [&alone, &shared, &apart];
-    let faults = measure(&cases, 0);
-    // Others use the machine too: what is the server's own fault happens every time.
-    let faults = (1..SETS).fold(faults, |faults, set| {
-        if faults.is_empty() {
-            faults
-        } else {
-            measure(&cases, set)
-        }
-    });
-    assert!(faults.is_empty(), "{faults:#?}");
+    let neighbours = [
+        "slow destinations of the same source",
+        "slow destinations of another source",
+    ];
+    expect_little_delay(&neighbours, |number| run(number, &cases));
     assert!(
         slow.received().len() >= 8 && slow_too.received().len() >= 8,
         "the slow destinations were slow all the time"

@@ -12,10 +12,10 @@ use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::id::{EventId, QuarantineId};
 use hookfast_engine::outcome::Outcome;
 use hookfast_engine::time::Timestamp;
+use hookfast_store::conformance::attempt_end;
 use hookfast_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use hookfast_store::{
-    Attempt, AttemptEnd, Claim, NewEvent, NewQuarantined, NoSlots, QuarantineBounds, Quarantined, Settled,
-    Store,
+    Claim, NewEvent, NewQuarantined, NoSlots, QuarantineBounds, Quarantined, Settled, Store,
 };
 use serde_json::Value;
 
@@ -103,24 +103,11 @@ impl Past {
         };
         let claimed = self.store.claim(claim).await.expect("the store gives").deliveries;
         assert_eq!(claimed.len(), 1, "one delivery to {destination} is due");
-        let attempt = Attempt {
-            number: claimed[0].attempt,
-            started_at: now,
-            duration: Duration::from_millis(1),
-            outcome: Outcome::Answered {
-                status,
-                retry_after: None,
-            },
-            error: None,
-            response_headers: HeaderBlock::default(),
-            response_body: Bytes::new(),
+        let outcome = Outcome::Answered {
+            status,
+            retry_after: None,
         };
-        let end = AttemptEnd {
-            delivery: claimed[0].id,
-            token: claimed[0].attempt,
-            now,
-            attempt,
-        };
+        let end = attempt_end(&claimed[0], now, outcome);
         let settled = self.store.settle(end).await.expect("the store takes it");
         assert!(matches!(settled, Settled::Moved { .. }), "{settled:?}");
     }

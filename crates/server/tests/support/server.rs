@@ -331,7 +331,18 @@ impl Server {
 
     /// Asks the admin listener with the admin key.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&serde_json::Value>) -> Answer {
-        let authorization = format!("Bearer {ADMIN_KEY}");
+        self.call_with(ADMIN_KEY, method, path, body)
+    }
+
+    /// Asks the admin listener with that key.
+    pub(crate) fn call_with(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Answer {
+        let authorization = format!("Bearer {key}");
         let headers = [
             ("authorization", authorization.as_str()),
             ("content-type", "application/json"),
