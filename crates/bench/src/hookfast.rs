@@ -23,7 +23,7 @@ pub(crate) const INGEST_PATH: &str = "/in/nylas";
 const ADMIN_KEY: &str = "bench-only-admin-key-0123456789abcdef";
 const EVENTS: &str = "/api/v1/events";
 /// How many trigger types the bystanders have between them.
-const BYSTANDERS_TYPES: usize = 1_000;
+const BYSTANDER_TYPES: usize = 1_000;
 const STATS: &str = "/api/v1/stats";
 const DESTINATIONS: &str = "/api/v1/destinations";
 
@@ -134,7 +134,7 @@ fn configuration(sink: SocketAddr, publishes: bool, bystanders: usize) -> String
          allow_private = true\n"
     );
     for number in 0..bystanders {
-        let of_type = number % BYSTANDERS_TYPES;
+        let of_type = number % BYSTANDER_TYPES;
         configuration += &format!(
             "\n[[destination]]\n\
              name = \"bystander-{number}\"\n\

@@ -19,7 +19,6 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::histogram::Histogram;
-use crate::hookfast::INGEST_PATH;
 use crate::http::connect;
 use crate::notification::{Notifications, SECRET, SIGNATURE_HEADER};
 
@@ -47,18 +46,6 @@ pub(crate) struct Target {
     pub(crate) key: Option<&'static str>,
     /// The status that is a promise.
     pub(crate) accepted: StatusCode,
-}
-
-impl Target {
-    /// A source, which is posted to as a provider does.
-    pub(crate) fn ingest(address: SocketAddr) -> Self {
-        Self {
-            address,
-            path: INGEST_PATH,
-            key: None,
-            accepted: StatusCode::OK,
-        }
-    }
 }
 
 /// Where the load goes and how much of it.
@@ -267,11 +254,6 @@ impl Idle {
     }
 }
 
-fn bearer(key: Option<&str>) -> Result<Option<HeaderValue>> {
-    let value = key.map(|key| HeaderValue::from_str(&format!("Bearer {key}")));
-    Ok(value.transpose()?)
-}
-
 /// One connection with its notifications and its tally.
 struct Sender {
     target: Target,
@@ -285,10 +267,11 @@ struct Sender {
 
 impl Sender {
     async fn open(plan: &Plan, nonce: u64) -> Result<Self> {
+        let bearer = |key| HeaderValue::from_str(&format!("Bearer {key}"));
         Ok(Self {
             host: HeaderValue::from_str(&plan.target.address.to_string())?,
             uri: Uri::from_static(plan.target.path),
-            key: bearer(plan.target.key)?,
+            key: plan.target.key.map(bearer).transpose()?,
             notifications: match plan.target.key {
                 Some(_) => Notifications::to_publish(nonce, SECRET)?,
                 None => Notifications::new(nonce, SECRET)?,

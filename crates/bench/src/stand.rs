@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use hyper::StatusCode;
 use serde::Serialize;
 use tokio::process::Command;
 
 use crate::clock;
-use crate::hookfast::Hookfast;
+use crate::hookfast::{Hookfast, INGEST_PATH};
 use crate::load::Target;
 use crate::peer::naive;
 use crate::process::Server;
@@ -119,7 +120,12 @@ impl Stand {
     pub(crate) fn target(&self) -> Target {
         match &self.under_test {
             UnderTest::Hookfast(hookfast) if self.kind == Kind::Publish => hookfast.publishing(),
-            UnderTest::Hookfast(_) | UnderTest::Peer(_) => Target::ingest(self.server().listen),
+            UnderTest::Hookfast(_) | UnderTest::Peer(_) => Target {
+                address: self.server().listen,
+                path: INGEST_PATH,
+                key: None,
+                accepted: StatusCode::OK,
+            },
         }
     }
 
