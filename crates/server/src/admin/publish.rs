@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For how long a repeat is recognised.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(7 * 86_400);
 /// How many events of one request wait for the store at once: enough to share its commits, and few beside the 4,096
-/// that a source may have waiting, so that no request is refused for its own length. Reading so many also keeps other
-/// requests of the thread waiting for no more than about a millisecond.
+/// that a source may have waiting, so that no request is refused for its own length. Between so many, others that the
+/// thread serves have their turn.
 const AT_ONCE: usize = 256;
 /// When to come again where memory is short.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
