@@ -60,7 +60,7 @@ pub(crate) struct Measurement {
     pub(crate) p99_us: Option<f64>,
     /// Time to the 200.
     pub(crate) p999_us: Option<f64>,
-    /// CPU time of the server for each 200. End to end: from its start until all was delivered, for each event.
+    /// CPU time of the server for each 200. End to end: from the first request until all was delivered, for each event.
     pub(crate) cpu_us_per_request: Option<f64>,
     /// CPU time of the load generator for each 200: where it and the server's add up to all cores, the cores are full.
     pub(crate) generator_cpu_us_per_request: Option<f64>,
@@ -165,6 +165,7 @@ pub(crate) async fn load(
 ) -> Result<Measurement> {
     let stand = start(settings, kind).await?;
     let plan = plan(settings, &stand, connections);
+    let before = stand.server().usage()?;
     let mut load = Load::start(&plan)?;
     load.run_for(Duration::from_secs_f64(settings.warm_up_seconds))
         .await?;
@@ -186,7 +187,7 @@ pub(crate) async fn load(
     let window_seconds = (last.at - first.at).as_secs_f64();
     let delivery = delivery(&first, &last, drained.as_ref(), ended_at);
     let cpu_us_per_request = if delivery.is_some() {
-        micros_each(finally.cpu_nanos, tally.accepted)
+        micros_each(finally.cpu_nanos - before.cpu_nanos, tally.accepted)
     } else {
         micros_each(last.server.cpu_nanos - first.server.cpu_nanos, requests)
     };

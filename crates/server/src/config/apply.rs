@@ -11,7 +11,7 @@ use hookfast_engine::topology::{
 };
 use hookfast_signature::Secret;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::declare::Stored;
@@ -56,8 +56,13 @@ pub fn changes(
     let application = applications
         .find(|each| each.name == DEFAULT_APPLICATION)
         .ok_or(ApplyError::NoApplication)?;
+    let own = topology
+        .destinations
+        .values()
+        .filter(|each| each.application == application.id && each.deleted_at.is_none());
     let applying = Applying {
         topology,
+        destinations: own.map(|each| (each.name.as_str(), each)).collect(),
         vault,
         clock,
         now: clock.now(),
@@ -85,29 +90,33 @@ pub fn changes(
 /// What a file declared once and declares no longer: it stays until somebody deletes it.
 #[must_use]
 pub fn no_longer_declared(declared: &Declared, topology: &Topology) -> Vec<String> {
-    let named = |name: &str| declared.sources.iter().any(|source| source.name == name);
+    let named: BTreeSet<_> = declared.sources.iter().map(|each| &each.name).collect();
     let sources = topology
         .sources
         .values()
-        .filter(|source| source.origin == Origin::File && !named(&source.name))
+        .filter(|source| source.origin == Origin::File && !named.contains(&source.name))
         .map(|source| format!("source {}", source.name));
-    let named = |name: &str| declared.destinations.iter().any(|each| each.name == name);
+    let named: BTreeSet<_> = declared.destinations.iter().map(|each| &each.name).collect();
     let destinations = topology
         .destinations
         .values()
-        .filter(|each| each.origin == Origin::File && each.deleted_at.is_none() && !named(&each.name))
+        .filter(|each| {
+            each.origin == Origin::File && each.deleted_at.is_none() && !named.contains(&each.name)
+        })
         .map(|each| format!("destination {}", each.name));
-    let named = |name: &str| declared.triggers.iter().any(|trigger| trigger.name == name);
+    let named: BTreeSet<_> = declared.triggers.iter().map(|each| &each.name).collect();
     let triggers = topology
         .trigger_types
         .values()
-        .filter(|each| each.origin == Origin::File && !named(&each.name))
+        .filter(|each| each.origin == Origin::File && !named.contains(&each.name))
         .map(|each| format!("trigger {}", each.name));
     sources.chain(destinations).chain(triggers).collect()
 }
 
 struct Applying<'a> {
     topology: &'a Topology,
+    /// The application's own by name: there may be ten thousand.
+    destinations: BTreeMap<&'a str, &'a Destination>,
     vault: &'a Vault,
     clock: Clock,
     now: Timestamp,
@@ -161,7 +170,7 @@ impl Applying<'_> {
         declared: &DeclaredDestination,
         ids: &BTreeMap<&str, SourceId>,
     ) -> Result<Option<Destination>, ApplyError> {
-        let found = self.topology.destination_named(self.application, &declared.name);
+        let found = self.destinations.get(declared.name.as_str()).copied();
         let new = || DestinationId::new(self.now, self.clock.entropy());
         let id = found.map_or_else(new, |found| found.id);
         let there = found.map_or(&[][..], |found| &found.secrets);

@@ -285,3 +285,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ten_thousand_destinations_in_a_file_are_read_and_set_without_comparing_each_with_each() {
+    let mut text = FILE.to_owned();
+    for number in 0..10_000 {
+        text += &format!("[[destination]]\nname = 'tenant-{number}'\nkind = 'pull'\nsources = ['hub']\n");
+    }
+    let begun = std::time::Instant::now();
+    let declared = declared(&text);
+    let changes = changes(&declared, &empty(), &vault(), Clock).unwrap();
+    let topology = applied(empty(), changes);
+    assert_eq!(topology.destinations.len(), 10_002);
+    assert_eq!(super::changes(&declared, &topology, &vault(), Clock).unwrap(), []);
+    assert_eq!(no_longer_declared(&declared, &topology), [] as [String; 0]);
+    // A debug build takes a second. With a count of lines for each key it took minutes.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
