@@ -45,6 +45,9 @@ pub struct DestinationLimits {
     pub rate: Option<u32>,
     /// What its health admits. Counts for destinations that the dispatcher does not know yet, or that were closed.
     pub gate: Gate,
+    /// When its next delivery is due, not later than the truth; `None` where nothing waits. Counts for destinations
+    /// that the dispatcher does not know yet.
+    pub next_due: Option<Timestamp>,
 }
 
 /// What happened.
@@ -52,17 +55,13 @@ pub struct DestinationLimits {
 pub enum Input {
     /// These are all the destinations that take deliveries by push now.
     Destinations(Vec<DestinationLimits>),
-    /// A delivery to this destination waits until `due_at`.
+    /// A delivery to this destination waits until `due_at`: a new one, one that was retried, replayed or released, or
+    /// one that a look into the store has found.
     Waiting {
         /// The destination.
         destination: DestinationId,
         /// When it is due.
         due_at: Timestamp,
-    },
-    /// Something may wait for this destination: a replay, a resumed pause, a look for its own sake.
-    LookAgain {
-        /// The destination.
-        destination: DestinationId,
     },
     /// A reservation of [`Dispatcher::reserve`] was not used.
     GivenBack {
@@ -248,7 +247,6 @@ impl Dispatcher {
         match input {
             Input::Destinations(destinations) => self.set_destinations(now, &destinations),
             Input::Waiting { destination, due_at } => self.note_waiting(destination, due_at),
-            Input::LookAgain { destination } => self.note_waiting(destination, Timestamp::EPOCH),
             Input::GivenBack { destination, bytes } => self.free(destination, bytes, now),
             Input::Claimed {
                 destination,

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hookfast_engine::dispatch::{self, DestinationLimits, Effect, End, EndResult, Input, Limits};
 use hookfast_engine::event::{Event, HeaderBlock};
-use hookfast_engine::health::Gate;
 use hookfast_engine::id::{ApplicationId, DestinationId, EventId, SourceId};
 use hookfast_engine::outcome::{Failure, Outcome};
 use hookfast_engine::retry::{Meaning, Policy, Verdict, meaning};
@@ -392,11 +391,19 @@ impl World {
             .destinations
             .values()
             .filter(|each| each.destination.is_open());
-        let limits = open.map(|each| DestinationLimits {
-            destination: each.destination.id,
-            concurrency: each.destination.concurrency,
-            rate: each.destination.rate_limit,
-            gate: done(self.store.health(each.destination.id)).map_or(Gate::Ready, |health| health.gate()),
+        let open: BTreeMap<_, _> = open
+            .map(|each| (each.destination.id, &each.destination))
+            .collect();
+        let standings = done(self.store.standings(open.keys().copied().collect(), self.now));
+        let limits = standings.into_iter().flatten().filter_map(|standing| {
+            let destination = open.get(&standing.destination)?;
+            Some(DestinationLimits {
+                destination: destination.id,
+                concurrency: destination.concurrency,
+                rate: destination.rate_limit,
+                gate: standing.gate,
+                next_due: standing.next_due,
+            })
         });
         self.node
             .post(Message::Input(Input::Destinations(limits.collect())));

@@ -144,6 +144,13 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::settle`].
     async fn notice_done(&self, id: NoticeId) -> Result<()>;
 
+    /// What a dispatcher must know of each of these destinations before it has tried them; those that are not there
+    /// are left out. A read: it holds up nobody, however many there are.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn standings(&self, destinations: Vec<DestinationId>, now: Timestamp) -> Result<Vec<Standing>>;
+
     /// Each push and pull destination's health.
     ///
     /// # Errors

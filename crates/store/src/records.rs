@@ -135,6 +135,17 @@ pub struct Claimed {
     pub next_due: Option<Timestamp>,
 }
 
+/// How a destination stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// The destination.
+    pub destination: DestinationId,
+    /// As [`Claimed::next_due`].
+    pub next_due: Option<Timestamp>,
+    /// What its health admits.
+    pub gate: Gate,
+}
+
 /// A delivery in flight, with all that sending needs.
 #[derive(Clone, Debug)]
 pub struct ClaimedDelivery {

@@ -73,10 +73,9 @@ impl Lane {
             in_flight: 0,
             bytes: 0,
             fresh: 0,
-            // Nobody knows what waits before the first look.
-            next_due: Some(Timestamp::EPOCH),
+            next_due: limits.next_due,
             fresh_waits: false,
-            catching_up_since: Some(now),
+            catching_up_since: limits.next_due.map(|_| now),
             claiming: false,
             heard_while_claiming: None,
             hold_until: None,

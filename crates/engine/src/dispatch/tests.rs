@@ -22,6 +22,8 @@ fn limits(n: u128, concurrency: u32) -> DestinationLimits {
         concurrency,
         rate: None,
         gate: Gate::Ready,
+        // Nobody knows what waits: a look will tell.
+        next_due: Some(Timestamp::EPOCH),
     }
 }
 
@@ -376,6 +378,30 @@ fn a_failed_claim_is_tried_again_at_its_time() {
     assert_eq!(dispatcher.wake_at(), Some(at(500)));
     dispatcher.handle(at(500), Input::Wake, &mut effects);
     assert_eq!(effects.len(), 1);
+}
+
+#[test]
+fn a_destination_for_which_nothing_waits_costs_no_look_and_takes_new_events_at_once() {
+    let mut dispatcher = Dispatcher::new(Limits {
+        attempts: 10,
+        bytes: 1 << 20,
+    });
+    let idle = |n| DestinationLimits {
+        next_due: None,
+        ..limits(n, 4)
+    };
+    let waits = DestinationLimits {
+        next_due: Some(at(100)),
+        ..limits(3, 4)
+    };
+    let mut effects = Vec::new();
+    let destinations = vec![idle(1), idle(2), waits];
+    dispatcher.handle(START, Input::Destinations(destinations), &mut effects);
+    assert_eq!(effects, []);
+    assert_eq!(dispatcher.wake_at(), Some(at(100)));
+    assert!(dispatcher.reserve(START, id(1), 1_000));
+    dispatcher.handle(at(100), Input::Wake, &mut effects);
+    assert_eq!(effects.len(), 1, "only for the one whose time has come");
 }
 
 #[test]

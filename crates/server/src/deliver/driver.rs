@@ -3,7 +3,7 @@
 //! Owns the channel into the dispatcher and the tasks that it starts: one per claim, one per attempt. Must
 //! not decide anything, and never waits for the store or a destination itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hookfast_engine::health::Gate;
 use hookfast_engine::id::DestinationId;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::DestinationKind;
-use hookfast_store::{ClaimedDelivery, Slots, StoreError};
+use hookfast_store::{ClaimedDelivery, Slots, Standing, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -69,12 +69,7 @@ impl Deliveries {
         (Arc::new(deliveries), Driver { messages: receiver })
     }
 
-    /// Something may wait for `destination` that nobody told the delivery side of.
-    pub fn look_again(&self, destination: DestinationId) {
-        self.send(Message::Input(Input::LookAgain { destination }));
-    }
-
-    /// As [`Deliveries::look_again`], for every destination.
+    /// Something may wait that nobody told the delivery side of: the store is asked for every destination.
     pub fn look_everywhere(&self) {
         self.send(Message::LookEverywhere);
     }
@@ -153,15 +148,8 @@ impl Deliveries {
         match message {
             Message::Input(input) => self.handle(input, attempter, tasks),
             Message::LookEverywhere => {
-                for destination in open {
-                    self.handle(
-                        Input::LookAgain {
-                            destination: *destination,
-                        },
-                        attempter,
-                        tasks,
-                    );
-                }
+                let open = open.iter().copied().collect();
+                tasks.spawn(self.clone().look(open, attempter.node().clone()));
             }
             Message::Attempt(claimed) => {
                 claimed
@@ -227,8 +215,34 @@ impl Deliveries {
         }
     }
 
-    /// Tells the dispatcher which destinations take deliveries by push now. It learns the health of those that were
-    /// open before from their attempts; of the others the store knows it.
+    /// Reports what waits for these destinations.
+    async fn look(self: Arc<Self>, destinations: Vec<DestinationId>, node: Arc<Node>) {
+        for standing in self.standings(destinations, &node).await {
+            if let Some(due_at) = standing.next_due {
+                self.report(Input::Waiting {
+                    destination: standing.destination,
+                    due_at,
+                });
+            }
+        }
+    }
+
+    /// How these destinations stand; of those that the store says nothing of, nothing is known.
+    async fn standings(&self, destinations: Vec<DestinationId>, node: &Node) -> Vec<Standing> {
+        if destinations.is_empty() {
+            return Vec::new();
+        }
+        let standings = node.store.standings(destinations, self.clock.now()).await;
+        standings.unwrap_or_else(|error| {
+            if !matches!(error, StoreError::Unavailable { .. }) {
+                tracing::error!(error = %error, "how destinations stand cannot be read");
+            }
+            Vec::new()
+        })
+    }
+
+    /// Tells the dispatcher which destinations take deliveries by push now. It learns how those stand that were open
+    /// before from their attempts; of the others the store knows it.
     async fn set_destinations(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -240,21 +254,26 @@ impl Deliveries {
         let push = snapshot.topology.destinations.values().filter(|destination| {
             destination.is_open() && matches!(destination.kind, DestinationKind::Push { .. })
         });
-        let mut limits = Vec::new();
-        for destination in push {
-            let gate = if open_before.contains(&destination.id) {
-                Gate::Ready
-            } else {
-                let health = node.store.health(destination.id).await;
-                health.map_or(Gate::Ready, |health| health.gate())
-            };
-            limits.push(DestinationLimits {
+        let push: Vec<_> = push.collect();
+        let met = |id: &DestinationId| open_before.contains(id);
+        let new = push
+            .iter()
+            .map(|destination| destination.id)
+            .filter(|id| !met(id));
+        let standings = self.standings(new.collect(), node).await.into_iter();
+        let standings: HashMap<_, _> = standings.map(|each| (each.destination, each)).collect();
+        let limits = push.iter().map(|destination| {
+            let standing = standings.get(&destination.id);
+            DestinationLimits {
                 destination: destination.id,
                 concurrency: destination.concurrency,
                 rate: destination.rate_limit,
-                gate,
-            });
-        }
+                gate: standing.map_or(Gate::Ready, |standing| standing.gate),
+                // Where the store could not say it, a claim will.
+                next_due: standing.map_or(Some(Timestamp::EPOCH), |standing| standing.next_due),
+            }
+        });
+        let limits: Vec<_> = limits.collect();
         let open = limits.iter().map(|limits| limits.destination).collect();
         self.handle(Input::Destinations(limits), attempter, tasks);
         open

@@ -16,7 +16,7 @@ use hookfast_store::{
     Appended, Attempt, AttemptEnd, Claim, Claimed, DeliveryFilter, DeliverySummary, EventFilter,
     EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Notice, Page, Pruned, Quarantined,
     QuarantinedSummary, Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention,
-    Settled, SourceFilter, Stats, Store, StoreError, StoredEvent,
+    Settled, SourceFilter, Standing, Stats, Store, StoreError, StoredEvent,
 };
 use tokio::sync::Semaphore;
 
@@ -81,6 +81,7 @@ unruly! {
     discard_quarantined(ids: Vec<QuarantineId>) -> Result<u64>;
     record_rejected(rejected: Vec<Rejected>) -> Result<()>;
     change_topology(now: Timestamp, actor: String, changes: Vec<TopologyChange>) -> Result<Arc<Topology>>;
+    standings(destinations: Vec<DestinationId>, now: Timestamp) -> Result<Vec<Standing>>;
     health(destination: DestinationId) -> Result<Health>;
     notices(limit: u32) -> Result<Vec<Notice>>;
     notice_done(id: NoticeId) -> Result<()>;

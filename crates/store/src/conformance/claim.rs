@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookfast_engine::delivery::DeliveryState;
+use hookfast_engine::health::Gate;
 use hookfast_engine::id::{DestinationId, EventId};
 use hookfast_engine::outcome::Outcome;
 
 use super::{Bench, LEASE, START, answered, at};
-use crate::{Claim, Claimed};
+use crate::{Claim, Claimed, Standing};
 
 fn ids(claimed: &Claimed) -> Vec<EventId> {
     claimed.deliveries.iter().map(|it| it.event.id).collect()
@@ -229,4 +230,37 @@ pub async fn pull_leases_survive_reopening(bench: &mut Bench) {
     assert!(bench.claim(destination, LEASE - 1, 1).await.deliveries.is_empty());
     bench.end(&claimed, LEASE - 1, Outcome::Acknowledged).await;
     assert_eq!(bench.state(event, destination).await, DeliveryState::Delivered);
+}
+
+pub async fn standings_say_what_waits_and_what_is_lost_and_nothing_of_what_is_under_way(bench: &mut Bench) {
+    let first = bench.push("first", &["a"]).await;
+    let second = bench.push("second", &["b"]).await;
+    let idle = bench.push("idle", &["c"]).await;
+    let nobody = DestinationId::from_u128(7);
+    bench.append("a", 3).await;
+    bench.append("a", 5).await;
+    bench.append("b", 4).await;
+    let all = vec![second, nobody, first, idle];
+    let due = |standings: Vec<Standing>| -> Vec<_> {
+        let pairs = standings.into_iter();
+        pairs.map(|each| (each.destination, each.next_due)).collect()
+    };
+    let waiting = bench.store.standings(all.clone(), at(3)).await.unwrap();
+    assert!(waiting.iter().all(|each| each.gate == Gate::Ready));
+    assert_eq!(
+        due(waiting),
+        [(second, Some(at(4))), (first, Some(at(3))), (idle, None)]
+    );
+    bench.claim(first, 3, 1).await;
+    bench.claim(second, 4, 1).await;
+    let under_way = bench.store.standings(all.clone(), at(4)).await.unwrap();
+    assert_eq!(
+        due(under_way),
+        [(second, None), (first, Some(at(5))), (idle, None)]
+    );
+    let lost = bench.store.standings(all, at(4 + LEASE)).await.unwrap();
+    assert_eq!(
+        due(lost),
+        [(second, Some(at(4 + LEASE))), (first, Some(at(5))), (idle, None)]
+    );
 }

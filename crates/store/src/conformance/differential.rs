@@ -280,6 +280,10 @@ impl<'a> Pair<'a> {
         let model = self.model.store.claim(claim).await.unwrap();
         let tested = self.tested.store.claim(claim).await.unwrap();
         assert_eq!(tested.next_due, model.next_due, "seed {}", self.seed);
+        let all = || self.destinations.clone();
+        let in_model = self.model.store.standings(all(), at(self.now)).await;
+        let in_tested = self.tested.store.standings(all(), at(self.now)).await;
+        assert_eq!(in_tested.unwrap(), in_model.unwrap(), "seed {}", self.seed);
         self.hold(model.deliveries, tested.deliveries);
     }
 

@@ -491,6 +491,7 @@ macro_rules! conformance_suite {
                 claim::a_claim_keeps_its_bytes_but_gives_the_first_whatever_its_size,
                 claim::a_claim_from_a_due_time_passes_over_the_backlog,
                 claim::a_claim_begins_the_attempt_and_leases_it,
+                claim::standings_say_what_waits_and_what_is_lost_and_nothing_of_what_is_under_way,
                 claim::an_expired_lease_is_lost_and_claimed_again_with_the_next_token,
                 claim::a_lease_that_ran_out_unclaimed_still_counts,
                 claim::a_lease_is_extended_only_by_its_holder,

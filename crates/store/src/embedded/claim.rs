@@ -78,7 +78,12 @@ pub(super) fn claim(writing: &mut Writing<'_>, claim: &Claim) -> Applied<Claimed
             lease_until,
         });
     }
-    given.next_due = next_due(writing, number, claim.now)?;
+    given.next_due = next_due(
+        writing.connection,
+        number,
+        claim.now,
+        writing.state.has_waiting(number),
+    )?;
     Ok(given)
 }
 
@@ -101,14 +106,15 @@ fn due(
     found.collect()
 }
 
-/// When the destination's next delivery is due that waits or whose lease ran out.
-fn next_due(
-    writing: &Writing<'_>,
+/// When the destination's next delivery is due that waits or whose lease ran out. Without `may_wait` none is known to
+/// wait, and those in flight need not be read.
+pub(super) fn next_due(
+    connection: &Connection,
     number: DestinationNumber,
     now: Timestamp,
+    may_wait: bool,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    let first: Option<Timestamp> = writing
-        .connection
+    let first: Option<Timestamp> = connection
         .prepare_cached(
             "SELECT due_at FROM deliveries INDEXED BY deliveries_due \
              WHERE destination = ?1 AND due_at IS NOT NULL ORDER BY due_at, key LIMIT 1",
@@ -117,7 +123,7 @@ fn next_due(
         .optional()?;
     match first {
         Some(due_at) if due_at <= now => Ok(Some(due_at)),
-        Some(_) if writing.state.has_waiting(number) => first_due(writing.connection, number),
+        Some(_) if may_wait => first_due(connection, number),
         Some(_) | None => Ok(None),
     }
 }

@@ -51,7 +51,7 @@ use crate::{
     Appended, Attempt, AttemptEnd, Claim, Claimed, DeliveryFilter, DeliverySummary, EventFilter,
     EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Notice, Page, Pruned, Quarantined,
     QuarantinedSummary, Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention,
-    Settled, Slots, SourceFilter, Stats, Store, StoreError, StoredEvent, Unavailable,
+    Settled, Slots, SourceFilter, Standing, Stats, Store, StoreError, StoredEvent, Unavailable,
 };
 
 /// How an [`EmbeddedStore`] is opened.
@@ -360,6 +360,13 @@ impl Store for EmbeddedStore {
     async fn notice_done(&self, id: NoticeId) -> Result<()> {
         self.write(0, move |writing| Ok(notices::remove(writing.connection, id)?))
             .await
+    }
+
+    async fn standings(&self, destinations: Vec<DestinationId>, now: Timestamp) -> Result<Vec<Standing>> {
+        self.read(move |connection, topology| {
+            read::standings(connection, topology, &destinations, now).map_err(|error| read::failed(&error))
+        })
+        .await
     }
 
     async fn health(&self, destination: DestinationId) -> Result<Health> {

@@ -10,18 +10,20 @@ use hookfast_engine::delivery::{DeliveryKey, DeliveryState, DestinationNumber, E
 use hookfast_engine::event::HeaderBlock;
 use hookfast_engine::health::Health;
 use hookfast_engine::id::{ApplicationId, DeliveryId, DestinationId, EventId, SourceId};
+use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, Topology};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::claim;
 use super::filter::{self, Conditions};
 use super::replay::of_event;
 use super::rows::{self, DELIVERY_COLUMNS, DeliveryRow, EVENT_COLUMNS, EVENT_TABLES};
 use super::settle::shown;
 use super::state::{Known, Numbered, each, numbered};
 use crate::{
-    Attempt, DeliveryFilter, DeliverySummary, EventFilter, EventSummary, Listed, Page, Result, Stats,
-    StoreError, StoredEvent, rules,
+    Attempt, DeliveryFilter, DeliverySummary, EventFilter, EventSummary, Listed, Page, Result, Standing,
+    Stats, StoreError, StoredEvent, rules,
 };
 
 /// How many events or deliveries of them one look passes over …
@@ -452,6 +454,25 @@ pub(super) fn health(
         .query_row([destination.number.0], |row| rows::get_document(row, 0))
         .optional()?;
     Ok(found.unwrap_or_default())
+}
+
+/// How each of `destinations` that is there stands: for each a look into two indices.
+pub(super) fn standings(
+    connection: &Connection,
+    topology: &Topology,
+    destinations: &[DestinationId],
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Standing>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let there = destinations.iter().filter_map(|id| topology.destinations.get(id));
+    let standing = |destination: &Destination| {
+        Ok(Standing {
+            destination: destination.id,
+            next_due: claim::next_due(&snapshot, destination.number, now, true)?,
+            gate: health(&snapshot, topology, destination.id)?.gate(),
+        })
+    };
+    there.map(standing).collect()
 }
 
 /// Counts over everything; the disk's are the caller's to add.

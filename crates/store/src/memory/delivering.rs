@@ -11,7 +11,7 @@ use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{DestinationKind, DestinationStatus};
 
 use super::state::{After, DeliveryRow, LOWEST, State};
-use crate::{Attempt, AttemptEnd, Claim, Claimed, Settled, rules};
+use crate::{Attempt, AttemptEnd, Claim, Claimed, Settled, Standing, rules};
 
 impl State {
     /// Records the end of an attempt.
@@ -145,6 +145,16 @@ impl State {
         due.take_while(|(destination, due_at, _)| *destination == claim.destination && *due_at <= claim.now)
             .map(|(_, _, key)| *key)
             .collect()
+    }
+
+    pub(super) fn standings(&self, destinations: &[DestinationId], now: Timestamp) -> Vec<Standing> {
+        let there = |id: &&DestinationId| self.topology.destinations.contains_key(*id);
+        let standing = |id: &DestinationId| Standing {
+            destination: *id,
+            next_due: self.next_due(*id, now),
+            gate: self.health_of(*id).gate(),
+        };
+        destinations.iter().filter(there).map(standing).collect()
     }
 
     fn next_due(&self, destination: DestinationId, now: Timestamp) -> Option<Timestamp> {

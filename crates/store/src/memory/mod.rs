@@ -28,7 +28,7 @@ use crate::{
     Appended, Attempt, AttemptEnd, Claim, Claimed, DeliveryFilter, DeliverySummary, EventFilter,
     EventSummary, Listed, NewEvent, NewQuarantined, NewReplay, Notice, Page, Pruned, Quarantined,
     QuarantinedSummary, Quarantining, Rejected, Replay, ReplayCount, ReplaySelection, Result, Retention,
-    Settled, Slots, SourceFilter, Stats, Store, StoreError, StoredEvent, Unavailable,
+    Settled, Slots, SourceFilter, Standing, Stats, Store, StoreError, StoredEvent, Unavailable,
 };
 
 /// What goes wrong with a write, when a test or the simulator asks for it.
@@ -246,6 +246,10 @@ impl Store for MemoryStore {
             state.notices.retain(|_, notice| notice.id != id);
             Ok(())
         })
+    }
+
+    async fn standings(&self, destinations: Vec<DestinationId>, now: Timestamp) -> Result<Vec<Standing>> {
+        self.read(|state| state.standings(&destinations, now))
     }
 
     async fn health(&self, destination: DestinationId) -> Result<Health> {
