@@ -3,6 +3,9 @@
 
 mod support;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +25,7 @@ allowed_networks = ["127.0.0.0/8"]
 [policy.hasty]
 base = "nylas"
 delays = ["100ms", "300ms"]
+retry_after_longest = "3s"
 
 [policy.once-more]
 base = "standard"
@@ -297,6 +301,80 @@ fn each_policy_tries_as_often_as_it_says() {
             .collect();
         assert_eq!(numbers, (1..=attempts).collect::<Vec<_>>(), "{policy} {status}");
     }
+}
+
+#[test]
+fn a_destination_that_asks_for_time_gets_it_within_the_bound_of_its_policy() {
+    let server = Server::with(CONFIG);
+    let asks = |seconds: &'static str| {
+        let mut first = true;
+        receiver(move |_| {
+            if std::mem::take(&mut first) {
+                Reply::status(429).header("retry-after", seconds)
+            } else {
+                Reply::status(200)
+            }
+        })
+    };
+    let (within, beyond) = (asks("2"), asks("3600"));
+    destination(&server, "within", &within, &json!({"policy": "hasty"}));
+    destination(&server, "beyond", &beyond, &json!({"policy": "hasty"}));
+    publish(&server, &message("one"));
+    let waited = |app: &App| {
+        let posts = wait_for_posts(app, 2);
+        posts[1].at.duration_since(posts[0].at)
+    };
+    let (waited_within, waited_beyond) = (waited(&within), waited(&beyond));
+    let two_seconds = Duration::from_millis(1_950)..Duration::from_secs(4);
+    assert!(two_seconds.contains(&waited_within), "{waited_within:?}");
+    // `retry_after_longest` is three seconds there.
+    let three_seconds = Duration::from_millis(2_950)..Duration::from_secs(6);
+    assert!(three_seconds.contains(&waited_beyond), "{waited_beyond:?}");
+    server.wait_for_delivered(2);
+}
+
+#[test]
+fn an_answer_that_takes_longer_than_ten_seconds_is_tried_again() {
+    let server = Server::with(CONFIG);
+    let mut first = true;
+    let app = receiver(move |_| {
+        let delay = if std::mem::take(&mut first) { 12 } else { 0 };
+        Reply::status(200).after(Duration::from_secs(delay))
+    });
+    destination(&server, "crm", &app, &json!({"policy": "hasty"}));
+    publish(&server, &message("one"));
+    let posts = wait_within(Duration::from_secs(20), "a second attempt", || {
+        let posts = posts(&app);
+        (posts.len() == 2).then_some(posts)
+    });
+    let between = posts[1].at.duration_since(posts[0].at);
+    let ten_seconds = Duration::from_secs(10)..Duration::from_millis(11_900);
+    assert!(ten_seconds.contains(&between), "{between:?}");
+    let delivery = server.wait_for_state("one", "delivered");
+    assert_eq!(delivery["attempts"], 2);
+    let path = format!("/api/v1/deliveries/{}", text(&delivery["id"]));
+    assert_eq!(server.get(&path)["attempt_log"][0]["outcome"], "timed_out");
+}
+
+#[test]
+fn a_private_key_signs_so_that_its_public_key_alone_checks_it() {
+    // The first test key of RFC 8032.
+    const PRIVATE: &str =
+        "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==";
+    const PUBLIC: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let server = Server::with(CONFIG);
+    let app = receiver(|_| Reply::status(200));
+    destination(&server, "crm", &app, &json!({"secret": PRIVATE}));
+    publish(&server, &message("one"));
+    let posted = wait_for_posts(&app, 1).remove(0);
+    let signature = posted.header("webhook-signature").expect("signed");
+    let signature = signature.strip_prefix("v1a,").expect("signed by v1a");
+    let timestamp = posted.header("webhook-timestamp").expect("timed");
+    let signed = [format!("one.{timestamp}.").as_bytes(), &posted.body].concat();
+    let decode = |text| BASE64.decode(text).expect("base64");
+    UnparsedPublicKey::new(&ED25519, decode(PUBLIC))
+        .verify(&signed, &decode(signature))
+        .expect("the signature of what was sent");
 }
 
 #[test]
