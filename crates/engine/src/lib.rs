@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod event;
 pub mod health;
 pub mod id;
+pub mod mutant;
 pub mod outcome;
 pub mod retry;
 pub mod route;
