@@ -104,3 +104,33 @@ async fn a_snapshot_is_a_store_of_its_own() {
     bench.append("a", 1).await;
     assert_eq!((events(&store).await, events(&copy).await), (2, 1));
 }
+
+#[tokio::test]
+async fn nodes_share_what_is_remembered_and_a_dead_ones_claims_wait_for_their_lease() {
+    let store = MemoryStore::new(Arc::new(NoSlots));
+    let mut bench = bench_of(&store).await;
+    let destination = bench.push("all", &["*"]).await;
+    let event = bench.append("a", 0).await;
+    let other = store.join(Arc::new(NoSlots));
+    store.fail_next(Fault::Refuse(Unavailable::Full), 1);
+    assert!(
+        other.event(event).await.unwrap().is_some(),
+        "faults are a node's own"
+    );
+    let refused = store.append(bench.event("a", 0)).await;
+    assert!(refused.is_err());
+    bench.claim_one(destination, 0).await;
+    store.leave();
+    assert!(store.append(bench.event("a", 1)).await.is_err());
+    bench.store = other;
+    assert!(bench.claim(destination, 59, 9).await.deliveries.is_empty());
+    assert_eq!(bench.claim_one(destination, 60).await.attempt, 2);
+}
+
+#[test]
+fn a_node_knows_the_shared_time_from_its_own_clock_and_its_last_heartbeat() {
+    let store = MemoryStore::new(Arc::new(NoSlots));
+    assert_eq!(store.shared_time(at(5)), at(5));
+    store.heartbeat(at(100), at(40));
+    assert_eq!(store.shared_time(at(107)), at(47));
+}

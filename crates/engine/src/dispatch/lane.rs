@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{CLAIM_BYTES, CLAIM_LIMIT, Claim, DestinationLimits, End, EndResult, Totals};
 use crate::health::Gate;
+use crate::mutant::{self, Mutant};
 use crate::time::Timestamp;
 
 /// The window of a destination that nothing is known of.
@@ -126,7 +127,7 @@ impl Lane {
 
     fn hear(&mut self, due_at: Timestamp) {
         self.next_due = earlier(self.next_due, Some(due_at));
-        if self.claiming {
+        if self.claiming && !mutant::is_active(Mutant::LostWakeup) {
             self.heard_while_claiming = earlier(self.heard_while_claiming, Some(due_at));
         }
     }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use hookfast_engine::delivery::{DeliveryKey, DeliveryState, DestinationNumber, EventSequence, Progress};
 use hookfast_engine::event::Event;
 use hookfast_engine::id::EventId;
+use hookfast_engine::mutant::{self, Mutant};
 use rusqlite::params;
 
 use super::marks::Mark;
 use super::rows::{self, DeliveryRow};
-use super::writer::{Applied, Writing};
+use super::writer::{self, Applied, Writing};
 use crate::{Appended, ClaimedDelivery, Dedupe, NewEvent};
 
 /// Takes one event.
@@ -77,6 +78,9 @@ fn mark(writing: &mut Writing<'_>, event: &Event, dedupe: Dedupe) -> Applied<Opt
             expires_at: dedupe.expires_at,
         };
         writing.state.marks.set(writing.connection, dedupe.key, mark)?;
+        if mutant::is_active(Mutant::DedupeMarkInItsOwnTransaction) {
+            writer::commit_early(writing.connection)?;
+        }
         return Ok(None);
     };
     let conflicting = first_body != body;

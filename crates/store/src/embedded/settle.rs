@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
 use hookfast_engine::id::{DeliveryId, DestinationId};
+use hookfast_engine::mutant::{self, Mutant};
 use hookfast_engine::retry::{Policy, Verdict};
 use hookfast_engine::settle::{Ending, Settlement, StatusChange, settle as decide};
 use hookfast_engine::time::Timestamp;
@@ -27,7 +28,8 @@ pub(super) fn settle(writing: &mut Writing<'_>, end: &AttemptEnd) -> Applied<Set
     let number = row.key.destination();
     let deleted = writing.state.known(number).is_none_or(|known| known.deleted());
     // A deleted destination's deliveries are given up, even where that is not written down yet.
-    if row.state != DeliveryState::InFlight || row.progress.attempt != end.token || deleted {
+    let fenced = row.progress.attempt != end.token && !mutant::is_active(Mutant::NoFenceOnSettle);
+    if row.state != DeliveryState::InFlight || fenced || deleted {
         return Ok(Settled::Stale);
     }
     let (settlement, _) = record(writing, row, &end.attempt, end.now)?;
@@ -103,10 +105,15 @@ fn moved(row: DeliveryRow, settlement: &Settlement, attempt: &Attempt, now: Time
         Verdict::Delivered | Verdict::Rejected | Verdict::Dead => (None, Some(now)),
         Verdict::RetryAt(due_at) => (Some(due_at), None),
     };
+    let uncounted = mutant::is_active(Mutant::RetryCounterNotPersisted);
     DeliveryRow {
         state: settlement.state(),
         due_at,
-        progress: settlement.progress,
+        progress: if uncounted {
+            row.progress
+        } else {
+            settlement.progress
+        },
         settled_at,
         cause: Some(rules::attempt_cause(attempt)),
         ..row
@@ -125,6 +132,9 @@ pub(super) fn lose(
 
 /// Settles what a dead process had in flight to push destinations; pull leases stay (SPEC P3).
 pub(super) fn lose_push_claims(writing: &mut Writing<'_>, now: Timestamp) -> rusqlite::Result<u64> {
+    if mutant::is_active(Mutant::PushClaimsNotReleasedOnRestart) {
+        return Ok(0);
+    }
     let push: Vec<DestinationNumber> = writing
         .state
         .all_known()

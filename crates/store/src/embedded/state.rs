@@ -11,6 +11,7 @@ use std::time::Duration;
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
 use hookfast_engine::health::Health;
 use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
+use hookfast_engine::mutant::{self, Mutant};
 use hookfast_engine::retry::Policy;
 use hookfast_engine::route::RouteTable;
 use hookfast_engine::time::Timestamp;
@@ -249,6 +250,9 @@ impl State {
                      ON CONFLICT DO UPDATE SET n = excluded.n",
                 )?
                 .execute(params![key.0.0, key.1, n])?;
+        }
+        if mutant::is_active(Mutant::HealthNotPersisted) {
+            self.changed_health.clear();
         }
         for number in std::mem::take(&mut self.changed_health) {
             connection

@@ -638,6 +638,12 @@ pub(super) fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()
     Ok(())
 }
 
+/// Commits what a batch wrote so far and goes on in another transaction: what a mutant does.
+pub(super) fn commit_early(connection: &Connection) -> rusqlite::Result<()> {
+    execute(connection, "COMMIT")?;
+    execute(connection, "BEGIN IMMEDIATE")
+}
+
 /// An error at the commit itself: only a full disk is known to have left nothing behind.
 fn commit(connection: &Connection) -> std::result::Result<(), Failure> {
     match execute(connection, "COMMIT") {

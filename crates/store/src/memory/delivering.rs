@@ -5,6 +5,7 @@
 
 use hookfast_engine::delivery::{DeliveryKey, DeliveryState};
 use hookfast_engine::id::{DeliveryId, DestinationId};
+use hookfast_engine::mutant::{self, Mutant};
 use hookfast_engine::retry::Verdict;
 use hookfast_engine::settle::{Ending, Settlement, StatusChange, settle};
 use hookfast_engine::time::Timestamp;
@@ -51,7 +52,8 @@ impl State {
     /// Whether `token` is the attempt under way of `delivery`.
     fn is_current(&self, delivery: DeliveryId, token: u32) -> bool {
         self.row(delivery)
-            .is_some_and(|row| row.state == DeliveryState::InFlight && row.progress.attempt == token)
+            .filter(|row| row.state == DeliveryState::InFlight)
+            .is_some_and(|row| row.progress.attempt == token || mutant::is_active(Mutant::NoFenceOnSettle))
     }
 
     /// The delivery of that id.
@@ -81,7 +83,9 @@ impl State {
         let state = settlement.state();
         self.update(key, |row| {
             row.state = state;
-            row.progress = settlement.progress;
+            if !mutant::is_active(Mutant::RetryCounterNotPersisted) {
+                row.progress = settlement.progress;
+            }
             row.cause = Some(rules::attempt_cause(&attempt));
             match settlement.verdict {
                 Verdict::RetryAt(due_at) => row.due_at = due_at,
@@ -177,6 +181,9 @@ impl State {
 
     /// What opening again does: the process that had the push claims is gone.
     pub(super) fn settle_lost_push_claims(&mut self, now: Timestamp) {
+        if mutant::is_active(Mutant::PushClaimsNotReleasedOnRestart) {
+            return;
+        }
         let push: Vec<DestinationId> = self
             .topology
             .destinations

@@ -7,17 +7,20 @@
 mod delivering;
 mod keeping;
 mod lists;
+mod nodes;
 mod state;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hookfast_engine::delivery::DeliveryState;
 use hookfast_engine::health::Health;
 use hookfast_engine::id::{DeliveryId, DestinationId, EventId, NoticeId, QuarantineId, ReplayId};
+use hookfast_engine::mutant::{self, Mutant};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Topology, TopologyChange};
 use parking_lot::Mutex;
@@ -47,16 +50,20 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Snapshot(State);
 
-/// The model of a store.
+/// The model of a store, as one node has it open.
 pub struct MemoryStore {
     slots: Arc<dyn Slots>,
-    inner: Mutex<Inner>,
+    state: Arc<Mutex<State>>,
+    /// Locked before `state` is.
+    own: Mutex<Own>,
+    /// By how many microseconds this node's clock is ahead of the one that all nodes share.
+    clock_ahead: AtomicI64,
     broken: watch::Sender<Option<StoreError>>,
 }
 
+/// What one node's store has for itself.
 #[derive(Default)]
-struct Inner {
-    state: State,
+struct Own {
     faults: VecDeque<Fault>,
     stopped: Option<StoreError>,
 }
@@ -77,13 +84,15 @@ impl MemoryStore {
     /// A store that remembers what the snapshot does. Push claims in it stay: see [`MemoryStore::crash`].
     #[must_use]
     pub fn from_snapshot(snapshot: Snapshot, slots: Arc<dyn Slots>) -> Arc<Self> {
-        let inner = Inner {
-            state: snapshot.0,
-            ..Inner::default()
-        };
+        Self::over(Arc::new(Mutex::new(snapshot.0)), slots)
+    }
+
+    fn over(state: Arc<Mutex<State>>, slots: Arc<dyn Slots>) -> Arc<Self> {
         Arc::new(Self {
             slots,
-            inner: Mutex::new(inner),
+            state,
+            own: Mutex::default(),
+            clock_ahead: AtomicI64::new(0),
             broken: watch::Sender::new(None),
         })
     }
@@ -91,16 +100,18 @@ impl MemoryStore {
     /// What it remembers now.
     #[must_use]
     pub fn clone_state(&self) -> Snapshot {
-        Snapshot(self.inner.lock().state.clone())
+        Snapshot(self.state.lock().clone())
     }
 
     /// Stops this store as a crash does and opens what it had on stable storage again at `now`: everything
     /// that was acknowledged. The push claims of the dead process are settled as lost; pull leases stay.
     #[must_use]
     pub fn crash(&self, slots: Arc<dyn Slots>, now: Timestamp) -> Arc<Self> {
-        let mut inner = self.inner.lock();
-        inner.stopped.get_or_insert_with(stopping);
-        let mut state = inner.state.clone();
+        self.stop();
+        let mut state = self.state.lock().clone();
+        if mutant::is_active(Mutant::HealthNotPersisted) {
+            state.health.clear();
+        }
         state.settle_lost_push_claims(now);
         state.prune_from = None;
         Self::from_snapshot(Snapshot(state), slots)
@@ -109,48 +120,55 @@ impl MemoryStore {
     /// Makes the next `times` writes meet `fault`, after those that were asked for earlier.
     pub fn fail_next(&self, fault: Fault, times: usize) {
         let faults = std::iter::repeat_n(fault, times);
-        self.inner.lock().faults.extend(faults);
+        self.own.lock().faults.extend(faults);
     }
 
     /// Every broken promise, as [`Store::check`].
     #[must_use]
     pub fn audit(&self) -> Vec<String> {
-        self.inner.lock().state.audit()
+        self.state.lock().audit()
     }
 
     /// Carries out a write, unless a fault is due, and then tells the delivery side.
     fn write<T>(&self, operation: impl FnOnce(&mut State, &mut After) -> Result<T>) -> Result<T> {
-        let mut inner = self.inner.lock();
-        if let Some(error) = &inner.stopped {
+        let mut own = self.own.lock();
+        if let Some(error) = &own.stopped {
             return Err(error.clone());
         }
+        let mut state = self.state.lock();
         let mut after = After::default();
-        let Some(fault) = inner.faults.pop_front() else {
-            let result = operation(&mut inner.state, &mut after);
-            drop(inner);
+        let Some(fault) = own.faults.pop_front() else {
+            let result = operation(&mut state, &mut after);
+            drop((state, own));
             self.tell(after);
             return result;
         };
-        let mut written = inner.state.clone();
+        let mut written = state.clone();
         let done = operation(&mut written, &mut after);
+        if mutant::is_active(Mutant::DedupeMarkInItsOwnTransaction) {
+            state.marks.clone_from(&written.marks);
+        }
         let error = match fault {
             Fault::Refuse(reason) => unavailable(reason),
             Fault::Lose | Fault::Keep => {
                 if fault == Fault::Keep && done.is_ok() {
-                    inner.state = written;
+                    *state = written;
                 }
                 let error = StoreError::Unknown {
                     detail: "a sync failed because a test asked for it".to_owned(),
                 };
-                inner.stopped = Some(error.clone());
+                own.stopped = Some(error.clone());
                 self.broken.send_replace(Some(error.clone()));
                 error
             }
         };
-        drop(inner);
+        drop((state, own));
         for claimed in after.claimed {
             self.slots
                 .give_back(claimed.destination, claimed.event.body.len());
+        }
+        if mutant::is_active(Mutant::AcknowledgeBeforeCommit) {
+            return done;
         }
         Err(error)
     }
@@ -165,11 +183,14 @@ impl MemoryStore {
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
-        let inner = self.inner.lock();
-        match &inner.stopped {
+        match &self.own.lock().stopped {
             Some(error) => Err(error.clone()),
-            None => Ok(look(&inner.state)),
+            None => Ok(look(&self.state.lock())),
         }
+    }
+
+    fn stop(&self) {
+        self.own.lock().stopped.get_or_insert_with(stopping);
     }
 }
 
@@ -225,7 +246,7 @@ impl Store for MemoryStore {
     }
 
     fn topology(&self) -> Arc<Topology> {
-        self.inner.lock().state.topology.clone()
+        self.state.lock().topology.clone()
     }
 
     async fn change_topology(
@@ -358,6 +379,6 @@ impl Store for MemoryStore {
     }
 
     async fn close(&self) {
-        self.inner.lock().stopped.get_or_insert_with(stopping);
+        self.stop();
     }
 }
