@@ -16,7 +16,7 @@ pub enum Mutant {
     NoFenceOnSettle,
     /// The dedupe mark is written in a transaction before that of its event.
     DedupeMarkInItsOwnTransaction,
-    /// What goes into quarantine leaves a dedupe mark.
+    /// A release from quarantine that takes nothing in, because the event is gone from there, leaves a dedupe mark.
     DedupeMarkFromQuarantine,
     /// What is heard of a destination while a claim for it is under way is forgotten.
     LostWakeup,

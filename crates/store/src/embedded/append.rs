@@ -21,14 +21,19 @@ use crate::{Appended, ClaimedDelivery, Dedupe, NewEvent};
 /// Takes one event.
 pub(super) fn append(writing: &mut Writing<'_>, new: &NewEvent) -> Applied<Appended> {
     writing.take_in()?;
-    let event = &new.event;
-    if let Some(dedupe) = new.dedupe
-        && let Some(repeat) = mark(writing, event, dedupe)?
-    {
+    if let Some(repeat) = mark_of(writing, new)? {
         return Ok(repeat);
     }
-    let deliveries = insert(writing, event, Some(new.lease_margin))?;
+    let deliveries = insert(writing, &new.event, Some(new.lease_margin))?;
     Ok(Appended::Accepted { deliveries })
+}
+
+/// Sets the event's dedupe mark, where it has one; where a valid one is there, the event is a repeat.
+pub(super) fn mark_of(writing: &mut Writing<'_>, new: &NewEvent) -> Applied<Option<Appended>> {
+    match new.dedupe {
+        Some(dedupe) => mark(writing, &new.event, dedupe),
+        None => Ok(None),
+    }
 }
 
 /// Writes an event of our own, which is no repeat, with its deliveries. They wait, however many slots are free.

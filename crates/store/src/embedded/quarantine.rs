@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use hookfast_engine::event::HeaderBlock;
 use hookfast_engine::id::{QuarantineId, SourceId};
+use hookfast_engine::mutant::{self, Mutant};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::Topology;
 use rusqlite::types::Value;
@@ -80,6 +81,9 @@ pub(super) fn release(
     // First, so that nothing is removed where there is no room for what comes of it.
     writing.take_in()?;
     if !remove(writing, id)? {
+        if mutant::is_active(Mutant::DedupeMarkFromQuarantine) {
+            append::mark_of(writing, event)?;
+        }
         return Ok(None);
     }
     append::append(writing, event).map(Some)

@@ -230,6 +230,9 @@ impl Store for MemoryStore {
     async fn release(&self, id: QuarantineId, event: NewEvent) -> Result<Option<Appended>> {
         self.write(|state, after| {
             let there = state.unquarantine(id);
+            if !there && mutant::is_active(Mutant::DedupeMarkFromQuarantine) {
+                state.mark(&event);
+            }
             Ok(there.then(|| state.append(&event, &*self.slots, after)))
         })
     }

@@ -120,6 +120,13 @@ impl State {
         if let Some(repeat) = self.repeat(new) {
             return repeat;
         }
+        self.mark(new);
+        let deliveries = self.take_in(&new.event, Some((slots, new.lease_margin)), after);
+        Appended::Accepted { deliveries }
+    }
+
+    /// Sets the dedupe mark.
+    pub(super) fn mark(&mut self, new: &NewEvent) {
         if let Some(dedupe) = new.dedupe {
             let mark = Mark {
                 event: new.event.id,
@@ -128,8 +135,6 @@ impl State {
             };
             self.marks.insert(dedupe.key, mark);
         }
-        let deliveries = self.take_in(&new.event, Some((slots, new.lease_margin)), after);
-        Appended::Accepted { deliveries }
     }
 
     /// Keeps an event with its deliveries; how many there are. They are born in flight where there are slots.
