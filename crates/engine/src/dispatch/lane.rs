@@ -325,12 +325,21 @@ impl Lane {
         if let Some(due_at) = end.due_at {
             self.hear(due_at);
         }
-        if let Some(gate) = end.gate {
+        if let Some(gate) = end.gate
+            && !self.is_overtaken(now, gate, end.result)
+        {
             self.set_gate(now, gate);
         }
         if matches!(self.gate, Gate::ProbeAt(_)) {
             self.probing = false;
         }
+    }
+
+    /// Whether what closed the gate was settled after this end, and heard of before it: until its probe is due, only a
+    /// success shows that a destination is back.
+    fn is_overtaken(&self, now: Timestamp, gate: Gate, result: EndResult) -> bool {
+        let probe_waits = matches!(self.gate, Gate::ProbeAt(probe_at) if now < probe_at);
+        probe_waits && gate == Gate::Ready && result != EndResult::Succeeded
     }
 
     fn set_gate(&mut self, now: Timestamp, gate: Gate) {

@@ -289,6 +289,45 @@ fn one_probe_at_a_time_while_the_breaker_is_open() {
 }
 
 #[test]
+fn a_failure_that_is_heard_of_after_the_breaker_opened_does_not_open_the_gate() {
+    let mut dispatcher = Dispatcher::new(Limits {
+        attempts: 10,
+        bytes: 1 << 20,
+    });
+    let idle = DestinationLimits {
+        next_due: None,
+        ..limits(1, 4)
+    };
+    let mut effects = Vec::new();
+    dispatcher.handle(START, Input::Destinations(vec![idle]), &mut effects);
+    assert!((0..3).all(|_| dispatcher.reserve(START, id(1), 1_000)));
+    let mut end = |result, gate| {
+        let end = End {
+            result,
+            latency: Duration::from_millis(1),
+            gate: Some(gate),
+            due_at: Some(START),
+        };
+        let input = Input::Ended {
+            destination: id(1),
+            bytes: 1_000,
+            accepted_at: START,
+            end,
+        };
+        effects.clear();
+        dispatcher.handle(at(1), input, &mut effects);
+        effects.len()
+    };
+    assert_eq!(end(EndResult::Refused, Gate::ProbeAt(at(1_000))), 0);
+    assert_eq!(
+        end(EndResult::Refused, Gate::Ready),
+        0,
+        "settled before it opened"
+    );
+    assert_eq!(end(EndResult::Succeeded, Gate::Ready), 1, "it is back");
+}
+
+#[test]
 fn new_events_keep_a_quarter_of_the_slots_while_a_backlog_drains() {
     let mut world = World::new(
         1_000,
