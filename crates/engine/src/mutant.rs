@@ -1,8 +1,8 @@
 //! Deliberate bugs, so that the tests can prove that they would see them.
 //!
-//! Owns their names and which one is active. Must not know where they are placed: each place asks
-//! [`is_active`] in one line. Without the Cargo feature `mutants` that is `false` at compile time, so that a
-//! build for use carries none of them.
+//! Owns their names and which one is active: the one that the variable `HOOKFAST_MUTANT` names. Must not know where
+//! they are placed: each place asks [`is_active`] in one line. Without the Cargo feature `mutants` that is `false` at
+//! compile time and no variable is read, so that a build for use carries none of them.
 
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,13 +28,11 @@ pub enum Mutant {
     HealthNotPersisted,
     /// What a dead process had claimed stays claimed when its store is opened again.
     PushClaimsNotReleasedOnRestart,
-    /// The torn end of what was written last is taken for whole.
-    TornTailAccepted,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::AcknowledgeBeforeCommit,
         Self::AcknowledgeRepeatWithoutSync,
         Self::NoFenceOnSettle,
@@ -45,7 +43,6 @@ impl Mutant {
         Self::RetryCounterNotPersisted,
         Self::HealthNotPersisted,
         Self::PushClaimsNotReleasedOnRestart,
-        Self::TornTailAccepted,
     ];
 
     /// The name it is chosen by.
@@ -62,7 +59,6 @@ impl Mutant {
             Self::RetryCounterNotPersisted => "retry-counter-not-persisted",
             Self::HealthNotPersisted => "health-not-persisted",
             Self::PushClaimsNotReleasedOnRestart => "push-claims-not-released-on-restart",
-            Self::TornTailAccepted => "torn-tail-accepted",
         }
     }
 }
@@ -76,7 +72,7 @@ pub const fn is_active(_mutant: Mutant) -> bool {
 }
 
 #[cfg(feature = "mutants")]
-pub use self::chosen::{UnknownMutant, activate, deactivate, is_active};
+pub use self::chosen::{choose, is_active};
 
 #[cfg(feature = "mutants")]
 mod chosen {
@@ -84,42 +80,63 @@ mod chosen {
 
     use super::Mutant;
 
-    /// The active one, over all threads of the process; 0 where there is none.
-    static ACTIVE: AtomicU8 = AtomicU8::new(0);
+    /// Names the mutant of a process.
+    const VARIABLE: &str = "HOOKFAST_MUTANT";
+    const NONE: u8 = 0;
+    const NOT_ASKED: u8 = u8::MAX;
 
-    /// A name that no mutant has.
-    #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-    #[error("`{name}` is not a mutant: choose one of {}", names())]
-    pub struct UnknownMutant {
-        name: String,
-    }
+    /// The active one, over all threads of the process.
+    static ACTIVE: AtomicU8 = AtomicU8::new(NOT_ASKED);
 
-    fn names() -> String {
-        Mutant::ALL.map(Mutant::name).join(", ")
-    }
-
-    /// Makes the mutant of that name the active one, in place of any other.
+    /// Whether `mutant` is the active one: the one chosen last, else the one that `HOOKFAST_MUTANT` names.
     ///
-    /// # Errors
-    /// Where no mutant has the name.
-    pub fn activate(name: &str) -> Result<Mutant, UnknownMutant> {
-        let named = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
-        let mutant = named.ok_or_else(|| UnknownMutant {
-            name: name.to_owned(),
-        })?;
-        ACTIVE.store(mutant as u8, Ordering::SeqCst);
-        Ok(mutant)
-    }
-
-    /// From now on none is active.
-    pub fn deactivate() {
-        ACTIVE.store(0, Ordering::SeqCst);
-    }
-
-    /// Whether `mutant` is the active one.
+    /// # Panics
+    /// Where no mutant has the name in the variable: whoever misspells it must not believe that it went unseen.
     #[must_use]
     pub fn is_active(mutant: Mutant) -> bool {
-        ACTIVE.load(Ordering::Relaxed) == mutant as u8
+        match ACTIVE.load(Ordering::Relaxed) {
+            NOT_ASKED => {
+                let named = std::env::var(VARIABLE).ok().map(|name| named(&name));
+                choose(named);
+                named == Some(mutant)
+            }
+            active => active == mutant as u8,
+        }
+    }
+
+    /// Makes it the only active one, whatever the environment says.
+    pub fn choose(mutant: Option<Mutant>) {
+        ACTIVE.store(mutant.map_or(NONE, |mutant| mutant as u8), Ordering::SeqCst);
+    }
+
+    fn named(name: &str) -> Mutant {
+        let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
+        found.unwrap_or_else(|| {
+            let names = Mutant::ALL.map(Mutant::name).join(", ");
+            panic!("{VARIABLE}: `{name}` is not a mutant; choose one of {names}")
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_mutant_is_found_by_its_name_and_one_is_active_at_a_time() {
+            for mutant in Mutant::ALL {
+                choose(Some(named(mutant.name())));
+                let active: Vec<_> = Mutant::ALL.into_iter().filter(|it| is_active(*it)).collect();
+                assert_eq!(active, [mutant]);
+            }
+            choose(None);
+            assert!(!Mutant::ALL.into_iter().any(is_active));
+        }
+
+        #[test]
+        #[should_panic(expected = "`torn` is not a mutant; choose one of acknowledge-before-commit, ")]
+        fn a_wrong_name_is_told() {
+            _ = named("torn");
+        }
     }
 }
 
@@ -143,21 +160,5 @@ mod tests {
     #[test]
     fn without_the_feature_no_mutant_can_be_active() {
         const { assert!(!is_active(Mutant::NoFenceOnSettle)) };
-    }
-
-    #[cfg(feature = "mutants")]
-    #[test]
-    fn one_mutant_is_active_at_a_time_and_a_wrong_name_is_told() {
-        activate("lost-wakeup").unwrap();
-        activate("torn-tail-accepted").unwrap();
-        let active: Vec<_> = Mutant::ALL
-            .into_iter()
-            .filter(|mutant| is_active(*mutant))
-            .collect();
-        assert_eq!(active, [Mutant::TornTailAccepted]);
-        deactivate();
-        assert!(!is_active(Mutant::TornTailAccepted));
-        let unknown = activate("torn").unwrap_err().to_string();
-        assert!(unknown.contains("`torn`") && unknown.contains("torn-tail-accepted"));
     }
 }

@@ -89,6 +89,13 @@ fn mark(writing: &mut Writing<'_>, event: &Event, dedupe: Dedupe) -> Applied<Opt
         return Ok(None);
     };
     let conflicting = first_body != body;
+    let repeat = Appended::Repeat {
+        first: EventId::from_u128(first),
+        conflicting,
+    };
+    if mutant::is_active(Mutant::AcknowledgeRepeatWithoutSync) {
+        return Ok(Some(repeat));
+    }
     // This counter makes the repeat's 200 durable: its batch has something to sync, even where the first
     // event is no longer kept.
     writing.state.totals.repeats += 1;
@@ -100,10 +107,7 @@ fn mark(writing: &mut Writing<'_>, event: &Event, dedupe: Dedupe) -> Applied<Opt
              ON CONFLICT DO UPDATE SET repeats = repeats + 1, conflicting = conflicting + excluded.conflicting",
         )?
         .execute(params![rows::id(first), i64::from(conflicting)])?;
-    Ok(Some(Appended::Repeat {
-        first: EventId::from_u128(first),
-        conflicting,
-    }))
+    Ok(Some(repeat))
 }
 
 fn insert_event(

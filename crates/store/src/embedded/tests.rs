@@ -64,23 +64,46 @@ async fn an_operation_at_fault_takes_nothing_of_its_batch_with_it() {
     let store = open(&directory);
     let bench = bench(&store).await;
     let held = hold(&store).await;
-    let (one, two, new) = (Arc::clone(&store), Arc::clone(&store), bench.event("a", 0));
+    let (one, two, new) = (Arc::clone(&store), Arc::clone(&store), bench.keyed(1, 1, 0));
     let good = start(async move { one.append(new).await }).await;
     let bad = start(async move {
-        two.write(0, |writing| {
+        // In the lane that comes last: the event was written before it.
+        let step = |writing: &mut Writing<'_>| {
             super::state::set_meta(writing.connection, "half", 1)?;
             Err::<(), _>(fault())
-        })
-        .await
+        };
+        two.shared.submit(LaneKey::Last, 0, step).await
     })
     .await;
     drop(held);
-    assert!(good.await.unwrap().is_ok());
+    assert_eq!(good.await.unwrap(), Ok(Appended::Accepted { deliveries: 0 }));
     assert!(matches!(bad.await.unwrap(), Err(StoreError::Refused { .. })));
     let half = store
         .write(0, |writing| Ok(super::state::meta(writing.connection, "half")?))
         .await;
     assert_eq!(half, Ok(None));
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_and_its_repeat_are_answered_after_a_commit_that_wrote_to_the_log() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let bench = bench(&store).await;
+    let log = directory.path().join("hookfast.db-wal");
+    let written = || std::fs::metadata(&log).unwrap().len();
+    for key in 0..5 {
+        let (new, repeat) = (bench.keyed(key, 1, 0), bench.keyed(key, 1, 0));
+        let id = new.event.id;
+        store.append(new).await.unwrap();
+        assert!(
+            store.event(id).await.unwrap().is_some(),
+            "answered and not committed"
+        );
+        let before = written();
+        store.append(repeat).await.unwrap();
+        assert!(before < written(), "without a commit there was no sync");
+    }
     bench.finish().await;
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hookfast_engine::delivery::{DeliveryState, DestinationNumber};
 use hookfast_engine::id::{ApplicationId, DestinationId, SourceId};
+use hookfast_engine::mutant::{self, Mutant};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::Topology;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -396,6 +397,9 @@ impl Writer {
 
     fn work(&mut self, mut batch: Vec<Box<dyn Operation>>) {
         self.continuations_wait = self.continuations_wait && batch.is_empty();
+        if mutant::is_active(Mutant::AcknowledgeBeforeCommit) {
+            return self.answer_and_commit(batch);
+        }
         match self.attempt(&mut batch) {
             Ok(effects) => self.committed(effects, batch),
             Err(Failure::Later(error)) => {
@@ -410,6 +414,18 @@ impl Writer {
                 tracing::error!(error = %error, operations = batch.len(), "a batch was rolled back");
                 self.one_by_one(batch);
             }
+        }
+    }
+
+    /// What a mutant does.
+    fn answer_and_commit(&mut self, mut batch: Vec<Box<dyn Operation>>) {
+        let mut effects = Effects::default();
+        let applied = self.apply(&mut batch, &mut effects);
+        self.committed(effects, batch);
+        // Long enough for somebody to look.
+        std::thread::sleep(Duration::from_millis(5));
+        if applied.and_then(|()| commit(&self.connection)).is_err() {
+            self.break_down(unknown("what was answered was not committed"));
         }
     }
 
