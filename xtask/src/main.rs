@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod metadata;
+mod mutants;
 mod output;
 mod policy;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Options),
     /// The same with many more rounds, for a night.
     Nightly(test::Options),
+    /// Prove that the tests see bugs: each deliberate one must be caught.
+    Mutants,
     /// Check the rules of the tree that no compiler knows.
     Tidy,
     /// Check what is depended on against `deny.toml`.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(options),
         Command::Test(options) => test::run(&options, test::Extent::Change),
         Command::Nightly(options) => test::run(&options, test::Extent::Night),
+        Command::Mutants => mutants::run(),
         Command::Tidy => tidy::run(),
         Command::Policy => policy::run(),
     };

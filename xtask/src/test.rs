@@ -8,7 +8,10 @@ use clap::Args;
 
 use crate::metadata::{Metadata, cargo};
 use crate::output::{root, say};
-use crate::tools;
+use crate::{mutants, tools};
+
+/// Seeds that the simulator runs in a night.
+const SEEDS_OF_A_NIGHT: &str = "5000";
 
 /// What can be asked of the tests.
 #[derive(Args)]
@@ -37,8 +40,8 @@ impl Extent {
     }
 }
 
-/// Installs what is missing and runs all tests: the ones in doc comments first, so that the last lines are the
-/// runner's own.
+/// Installs what is missing and runs all tests: the ones in doc comments and the mutants first, so that the last lines
+/// are the runner's own.
 pub(crate) fn run(options: &Options, extent: Extent) -> Result<ExitCode> {
     let environment = tools::provide(&Metadata::read()?.target_directory)?;
     let run = |what: &str, command: &mut Command| {
@@ -53,6 +56,20 @@ pub(crate) fn run(options: &Options, extent: Extent) -> Result<ExitCode> {
     let mut failed = false;
     if options.rest.is_empty() {
         failed |= !run("cargo test --doc", cargo().args(["test", "--doc", "--workspace"]))?.success();
+        failed |= !mutants::all_are_caught()?;
+    }
+    if options.rest.is_empty() && extent == Extent::Night {
+        let mut simulator = cargo();
+        simulator.args([
+            "run",
+            "--release",
+            "--package",
+            "sim",
+            "--",
+            "--count",
+            SEEDS_OF_A_NIGHT,
+        ]);
+        failed |= !run("the simulator", &mut simulator)?.success();
     }
     // The runner builds the binaries of packages that have tests of them; this one's tests stand elsewhere. Built
     // with the whole workspace, so that its dependencies have the features they have for the tests.
