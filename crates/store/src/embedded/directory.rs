@@ -3,6 +3,7 @@
 //! Owns the lock, the marker and the look at free space. Must not know what is in the database.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
@@ -34,7 +35,7 @@ impl Directory {
         let cannot = |what: &str, error: std::io::Error| StoreError::Incompatible {
             detail: format!("{what} in {}: {error}", path.display()),
         };
-        std::fs::create_dir_all(path).map_err(|error| cannot("cannot make the data directory", error))?;
+        make(path).map_err(|error| cannot("cannot make the data directory", error))?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -71,7 +72,7 @@ impl Directory {
 
     /// Makes what was created or removed in the directory durable.
     pub(super) fn sync(&self) -> std::io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        sync_names(&self.path)
     }
 
     /// Says to the next owner that nothing was left undone.
@@ -95,6 +96,51 @@ impl Directory {
     pub(super) fn is_low_on_space(&self) -> bool {
         space(&self.path).is_some_and(|space| space.free < FLOOR_BYTES.min(space.size / FLOOR_PART))
     }
+}
+
+/// Makes the directory where there is none, and makes its name durable: syncing what is in a directory says nothing
+/// about the directory's own name, without which all of it is gone after a power cut.
+fn make(path: &Path) -> std::io::Result<()> {
+    // The last ancestor of a relative path is empty: the directory that this process is in.
+    let missing = |it: &&Path| !it.as_os_str().is_empty() && !it.is_dir();
+    let missing: Vec<_> = path.ancestors().take_while(missing).collect();
+    for directory in missing.iter().rev() {
+        match std::fs::create_dir(directory) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && directory.is_dir() => {}
+            made => made?,
+        }
+        sync_names(parent(directory))?;
+    }
+    if !missing.is_empty() || path.join("hookfast.db").exists() {
+        return Ok(());
+    }
+    // An earlier start may have made it and died before that was durable. Where its parent is not this user's to
+    // open or to sync, somebody else made it.
+    match sync_names(parent(path)) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::InvalidInput
+                    | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// The directory that a path's last name is in.
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Makes what was made, renamed or removed in a directory durable.
+fn sync_names(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// How large a filesystem is and how much of it is free, in bytes.
@@ -142,10 +188,7 @@ pub(super) fn copy(file: &Path, to: &Path) -> Result<()> {
     match copied {
         Ok(_) => {
             made.sync_all().map_err(|error| refused(&error))?;
-            let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))
-                .and_then(|directory| directory.sync_all())
-                .map_err(|error| refused(&error))
+            sync_names(parent(to)).map_err(|error| refused(&error))
         }
         Err(error) => {
             // Half a backup is worse than none; what cannot be removed is named in the error anyway.

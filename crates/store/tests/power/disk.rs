@@ -123,6 +123,16 @@ enum Unit {
 }
 
 impl Disk {
+    /// A disk without files.
+    pub(crate) fn empty() -> Self {
+        Self {
+            nodes: vec![Node::Directory(Directory::default())],
+            numbers: HashMap::new(),
+            unrecorded: BTreeSet::new(),
+            at: 0,
+        }
+    }
+
     /// The disk as it is now, all of it durable.
     pub(crate) fn of_directory(root: &Path) -> Self {
         let mut disk = Self {
@@ -166,7 +176,8 @@ impl Disk {
         let at = self.at;
         self.at += 1;
         match change {
-            Change::Start | Change::Mark(_) | Change::Fault { .. } => {}
+            Change::Start { root } => _ = self.numbers.insert(*root, ROOT),
+            Change::Mark(_) | Change::Fault { .. } => {}
             Change::Create { path, file } => self.put(at, path, *file, Node::File(File::default())),
             Change::Make { path, file } => self.put(at, path, *file, Node::Directory(Directory::default())),
             Change::Write { file, offset, data } => self.file(*file).write(at, *offset, data),
@@ -191,6 +202,11 @@ impl Disk {
             }
             Change::Unrecorded { path } => _ = self.unrecorded.insert(path.clone()),
         }
+    }
+
+    /// What happened next had no effect on the disk.
+    pub(crate) fn pass(&mut self) {
+        self.at += 1;
     }
 
     fn node(&mut self, number: u64) -> &mut Node {

@@ -40,7 +40,7 @@
 #include <unistd.h>
 
 enum kind {
-    START = 1,   /* a process begins: the counts behind `covers` start anew */
+    START = 1,   /* a process begins: the counts behind `covers` start anew; file: the directory */
     CREATE,      /* path, file: an empty file of that name */
     MAKE,        /* path, file: a directory */
     WRITE,       /* file, a = offset, data */
@@ -127,7 +127,11 @@ __attribute__((constructor)) static void start(void) {
     if (log_fd < 0) {
         give_up("cannot open DISKSHIM_LOG", value ? value : "it is not set");
     }
-    put(START, NULL, 0, 0, 0, NULL, 0);
+    struct stat seen;
+    if (stat(root, &seen) != 0) {
+        give_up("DISKSHIM_ROOT is not there", root);
+    }
+    put(START, NULL, 0, seen.st_ino, 0, NULL, 0);
     recorded = 0;
 }
 

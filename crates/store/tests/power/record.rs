@@ -8,8 +8,8 @@ use std::path::Path;
 /// One thing that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
-    /// A process began.
-    Start,
+    /// A process began, with the directory of this number.
+    Start { root: u64 },
     /// An empty file of that name came to be.
     Create { path: String, file: u64 },
     /// A directory came to be.
@@ -45,7 +45,7 @@ pub(crate) fn read(log: &Path) -> Vec<Change> {
         });
         rest = left;
         changes.push(change);
-        if changes.last() == Some(&Change::Start) {
+        if matches!(changes.last(), Some(Change::Start { .. })) {
             start = changes.len();
         }
     }
@@ -65,7 +65,7 @@ fn parse(bytes: &[u8], start: usize) -> Option<(Change, &[u8])> {
     let data = bytes.get(32 + path_length..end)?.to_vec();
     let covers = start + number;
     let change = match kind {
-        1 => Change::Start,
+        1 => Change::Start { root: file },
         2 => Change::Create { path, file },
         3 => Change::Make { path, file },
         4 => Change::Write { file, offset: number, data },

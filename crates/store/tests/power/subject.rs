@@ -19,6 +19,9 @@ use hookfast_store::{Result, Slots, Store};
 /// what is tested: crash images get garbage under these names.
 pub(crate) const UNRECORDED: &str = "-shm";
 
+/// The store's directory, below the recorded one: that it came to be is recorded too.
+pub(crate) const DATA: &str = "data";
+
 /// Opens the store in `directory`, which may not be there yet. Dropped without having been closed, it stops as a
 /// process that dies does.
 pub(crate) fn open(directory: &Path, slots: Arc<dyn Slots>, now: Timestamp) -> Result<Arc<dyn Store>> {

@@ -1,0 +1,117 @@
+//! Calls that fail: the n-th write, sync or truncation of a process goes wrong, and the verdict on what it then said
+//! and left.
+//!
+//! Owns the kinds of faults and the rounds. Must not know what is right: `judge` does.
+
+use crate::chance::Chance;
+use crate::cuts::Recording;
+use crate::disk::Disk;
+use crate::judge::{History, bounds};
+use crate::process::{Fault, Honesty, Recorded, Role, scratch};
+use crate::record::{self, Change};
+
+/// What goes wrong, in the words of the shim. The numbers are EIO and ENOSPC.
+pub(crate) const KINDS: [(&str, &str); 8] = [
+    ("write", "5"),
+    ("write", "28"),
+    ("write", "short"),
+    ("sync", "5"),
+    ("size", "5"),
+    ("size", "28"),
+    ("name", "5"),
+    ("open", "5"),
+];
+
+/// One fault in the script of `seed`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    pub(crate) seed: u64,
+    pub(crate) turns: usize,
+    pub(crate) fault: Fault,
+}
+
+impl Round {
+    /// Runs the script with the fault, opens the store again without it, and judges what is there: after a power
+    /// cut at some places from the fault on, and in the end. Whether the fault met anything.
+    pub(crate) fn play(&self, cuts: usize) -> Result<bool, String> {
+        let recorded = Recorded::new();
+        let role = Role::Script {
+            seed: self.seed,
+            turns: self.turns,
+            honesty: Honesty::AfterTheAnswer,
+        };
+        recorded.run(role, Some(self.fault))?;
+        let changes = record::read(&recorded.log());
+        let Some(met) = changes.iter().position(|it| matches!(it, Change::Fault { .. })) else {
+            return Ok(false);
+        };
+        let history = History::of(self.seed, self.turns, &changes);
+        history.check_answers(&changes)?;
+        let all = history.steps();
+        let stopped = changes.iter().any(|it| matches!(it, Change::Mark(words) if words.starts_with("stopped ")));
+        if !stopped && bounds(&changes) != (all..=all) {
+            return Err("the process ended before its script did, and did not say why".to_owned());
+        }
+        let role = Role::Recover {
+            now: history.late,
+            close: false,
+        };
+        recorded.run(role, None)?;
+        let changes = record::read(&recorded.log());
+        let second = changes.iter().rposition(|it| matches!(it, Change::Start { .. })).unwrap_or(0);
+        for change in &changes[second..] {
+            if let Change::Mark(words) = change {
+                return Err(format!("it cannot be opened again: {words}"));
+            }
+        }
+        self.judge(&recorded, &history, &changes, met, cuts)?;
+        Ok(true)
+    }
+
+    fn judge(
+        &self,
+        recorded: &Recorded,
+        history: &History,
+        changes: &[Change],
+        met: usize,
+        cuts: usize,
+    ) -> Result<(), String> {
+        let mut chance = Chance::of(self.seed, self.fault.number as u64);
+        let mut places: Vec<_> = (0..cuts).map(|_| met + chance.below(changes.len() - met + 1)).collect();
+        places.sort_unstable();
+        let mut disk = Disk::empty();
+        for cut in places {
+            changes[disk.at()..cut].iter().for_each(|change| disk.apply(change));
+            let directory = scratch();
+            disk.after_cut(chance.next()).write_to(directory.path());
+            let verdict = history.audit(directory.path(), bounds(&changes[..cut]));
+            verdict.map_err(|error| format!("after a cut at {cut}, the fault was at {met}: {error}"))?;
+        }
+        history.audit(&recorded.root(), bounds(changes))
+    }
+
+    /// The same with the command that repeats it.
+    pub(crate) fn play_or_tell(&self, cuts: usize) -> bool {
+        let Self { seed, turns, fault } = self;
+        self.play(cuts).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}\nrepeat it with: HOOKFAST_POWER_FAULT={seed}:{turns}:{}:{}:{} cargo test \
+                 -p hookfast-store --test power -- --ignored --exact the_chosen_fault_loses_nothing",
+                fault.class, fault.class, fault.how, fault.number
+            )
+        })
+    }
+}
+
+/// About how many calls of a class a whole run makes.
+pub(crate) fn calls(recording: &Recording, class: &str) -> usize {
+    let counts = |change: &&Change| match class {
+        "write" => matches!(change, Change::Write { .. }),
+        "sync" => matches!(change, Change::Sync { .. }),
+        "size" => matches!(change, Change::Resize { .. }),
+        "name" => matches!(change, Change::Make { .. } | Change::Rename { .. } | Change::Remove { .. }),
+        "open" => matches!(change, Change::Create { .. }),
+        _ => panic!("not a class: {class}"),
+    };
+    recording.changes.iter().filter(counts).count()
+}
