@@ -145,6 +145,7 @@ impl EmbeddedStore {
         let file = directory.database();
         let mut connection = schema::open_writer(&file, options.writer_cache)?;
         schema::migrate(&mut connection)?;
+        schema::require_log(&connection, &file)?;
         directory
             .sync()
             .map_err(|error| writer::unknown(&error.to_string()))?;
