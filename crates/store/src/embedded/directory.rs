@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
@@ -18,6 +19,9 @@ const FLOOR_PART: u64 = 8;
 /// With fewer free bytes the database is not opened: the index of its log is a mapped file, and on some filesystems
 /// the process is killed (SIGBUS) where a page of it finds no room.
 const START_BYTES: u64 = 1024 * 1024;
+
+/// How much of a log is written anew at once.
+const REWRITE_BYTES: usize = 1024 * 1024;
 
 /// A data directory that this process owns for as long as the value lives.
 #[derive(Debug)]
@@ -79,6 +83,32 @@ impl Directory {
     pub(super) fn mark_clean(&self) -> std::io::Result<()> {
         File::create(self.path.join("clean"))?.sync_all()?;
         self.sync()
+    }
+
+    /// Makes durable what can be read of the write-ahead log. After a sync that failed a log reads as though it had been
+    /// written, but the kernel takes what it could not write for written: another sync says yes and does nothing.
+    /// Were the log then copied into the database, a power cut in the middle would leave half a commit there that no
+    /// log completes. Writing the same bytes again has them written for certain.
+    pub(super) fn write_log_anew(&self) -> std::io::Result<()> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.database().with_extension("db-wal"));
+        let log = match opened {
+            Ok(log) => log,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; REWRITE_BYTES];
+        let mut offset = 0;
+        loop {
+            let found = log.read_at(&mut bytes, offset)?;
+            if found == 0 {
+                return log.sync_all();
+            }
+            log.write_all_at(&bytes[..found], offset)?;
+            offset += found as u64;
+        }
     }
 
     /// The database's file.

@@ -143,6 +143,12 @@ impl EmbeddedStore {
             return Err(rows::full());
         }
         let file = directory.database();
+        if !directory.was_clean {
+            tracing::info!(directory = %options.directory.display(), "the last stop was not clean: syncing anew");
+            directory.write_log_anew().map_err(|error| {
+                writer::unknown(&format!("cannot write the log of {}: {error}", file.display()))
+            })?;
+        }
         let mut connection = schema::open_writer(&file, options.writer_cache)?;
         schema::migrate(&mut connection)?;
         schema::require_log(&connection, &file)?;
@@ -151,7 +157,6 @@ impl EmbeddedStore {
             .map_err(|error| writer::unknown(&error.to_string()))?;
         let failed = |error: rusqlite::Error| rows::store_error(&error);
         if !directory.was_clean {
-            tracing::info!(directory = %options.directory.display(), "the last stop was not clean: syncing anew");
             // What is read back may be in the page cache only. This writes and syncs all of it.
             writer::execute(&connection, "PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)?;
         }

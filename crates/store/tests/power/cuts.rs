@@ -12,14 +12,14 @@ use crate::disk::{Disk, Image};
 use crate::judge::{History, bounds};
 use crate::process::{Honesty, Recorded, Role, scratch};
 use crate::record::{self, Change};
+use crate::script::Plan;
 
 /// Of so many of a hundred cuts the opening that follows is cut too.
 const SECOND_PERCENT: usize = 25;
 
 /// A run of a script, recorded.
 pub(crate) struct Recording {
-    pub(crate) seed: u64,
-    turns: usize,
+    pub(crate) plan: Plan,
     pub(crate) changes: Vec<Change>,
     pub(crate) history: History,
     log: PathBuf,
@@ -30,8 +30,7 @@ pub(crate) struct Recording {
 /// One cut, or two: what is needed to repeat it beside the record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Case {
-    pub(crate) seed: u64,
-    pub(crate) turns: usize,
+    pub(crate) plan: Plan,
     /// How many changes came before the cut.
     pub(crate) cut: usize,
     /// Decides what the disk then held.
@@ -42,9 +41,10 @@ pub(crate) struct Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, turns, cut, image, .. } = self;
-        write!(formatter, "{seed}:{turns}:{cut}:{image}")?;
-        self.second.map_or(Ok(()), |second| write!(formatter, ":{second}"))
+        let Self { plan, cut, image, .. } = self;
+        write!(formatter, "{plan}:{cut}:{image}")?;
+        self.second
+            .map_or(Ok(()), |second| write!(formatter, ":{second}"))
     }
 }
 
@@ -52,50 +52,56 @@ impl FromStr for Case {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Result<Vec<u64>, _> = text.split(':').map(str::parse).collect();
-        let place = |number: u64| usize::try_from(number).map_err(|error| error.to_string());
-        match numbers.map_err(|error| error.to_string())?[..] {
-            [seed, turns, cut, image, ref second @ ..] if second.len() < 2 => Ok(Self {
-                seed,
-                turns: place(turns)?,
-                cut: place(cut)?,
-                image,
-                second: second.first().copied(),
+        let not_one = || format!("`{text}` is not PLAN:CUT:IMAGE or PLAN:CUT:IMAGE:SECOND");
+        match text.split(':').collect::<Vec<_>>()[..] {
+            [plan, cut, image, ref second @ ..] if second.len() < 2 => Ok(Self {
+                plan: plan.parse()?,
+                cut: cut.parse().map_err(|_| not_one())?,
+                image: image.parse().map_err(|_| not_one())?,
+                second: second
+                    .first()
+                    .map(|it| it.parse().map_err(|_| not_one()))
+                    .transpose()?,
             }),
-            _ => Err(format!("`{text}` is not SEED:TURNS:CUT:IMAGE or SEED:TURNS:CUT:IMAGE:SECOND")),
+            _ => Err(not_one()),
         }
     }
 }
 
 impl Recording {
-    /// Has a process go through the script of `seed`, and checks that the record tells all of it.
-    pub(crate) fn make(seed: u64, turns: usize, honesty: Honesty) -> Self {
+    /// Has a process go through a script, and checks that the record tells all of it.
+    pub(crate) fn make(plan: Plan, honesty: Honesty) -> Self {
         let recorded = Recorded::new();
-        let role = Role::Script { seed, turns, honesty };
-        recorded.run(role, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let role = Role::Script { plan, honesty };
+        recorded
+            .run(role, None)
+            .unwrap_or_else(|error| panic!("{plan}: {error}"));
         let log = recorded.log();
         let root = recorded.root();
-        let recording = Self::of(seed, turns, log, Some(recorded));
+        let recording = Self::of(plan, log, Some(recorded));
         let mut disk = Disk::empty();
         recording.changes.iter().for_each(|change| disk.apply(change));
         let escaped = disk.seen().differences(&root);
         assert!(escaped.is_empty(), "something escaped the record: {escaped:?}");
         let all = recording.history.steps();
-        assert_eq!(bounds(&recording.changes), all..=all, "seed {seed}: it went through the script");
+        assert_eq!(
+            bounds(&recording.changes),
+            all..=all,
+            "{plan}: it went through the script"
+        );
         recording
     }
 
     /// What somebody kept of a run that failed.
     pub(crate) fn kept(case: &Case, log: &Path) -> Self {
-        Self::of(case.seed, case.turns, log.to_owned(), None)
+        Self::of(case.plan, log.to_owned(), None)
     }
 
-    fn of(seed: u64, turns: usize, log: PathBuf, directory: Option<Recorded>) -> Self {
+    fn of(plan: Plan, log: PathBuf, directory: Option<Recorded>) -> Self {
         let changes = record::read(&log);
         Self {
-            seed,
-            turns,
-            history: History::of(seed, turns, &changes),
+            plan,
+            history: History::of(plan, &changes),
             changes,
             log,
             _directory: directory,
@@ -105,8 +111,12 @@ impl Recording {
     /// So many cuts, in order: two of three at a sync (just before it came back, and just after), the others
     /// anywhere. With more than there are syncs, each of them is cut at least once.
     pub(crate) fn cases(&self, count: usize) -> Vec<Case> {
-        let mut chance = Chance::of(self.seed, 7);
-        let syncs = self.changes.iter().enumerate().filter(|(_, it)| matches!(it, Change::Sync { .. }));
+        let mut chance = Chance::of(self.plan.seed, 7);
+        let syncs = self
+            .changes
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| matches!(it, Change::Sync { .. }));
         let mut boundaries: Vec<_> = syncs.flat_map(|(at, _)| [at, at + 1]).collect();
         boundaries.dedup();
         let mut places = Vec::new();
@@ -116,8 +126,7 @@ impl Recording {
         places.extend((places.len()..count).map(|_| chance.below(self.changes.len() + 1)));
         places.sort_unstable();
         let case = |cut| Case {
-            seed: self.seed,
-            turns: self.turns,
+            plan: self.plan,
             cut,
             image: chance.next(),
             second: chance.percent(SECOND_PERCENT).then(|| chance.next()),
@@ -176,7 +185,7 @@ impl Recording {
         let Some((case, error)) = failures.first() else {
             return;
         };
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{}.record", self.seed));
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{}.record", self.plan.seed));
         fs::copy(&self.log, &kept).expect("the record can be kept");
         panic!(
             "{} of {judged} cuts lost something; the first: {error}\nrepeat it with: HOOKFAST_POWER_RECORD={} \

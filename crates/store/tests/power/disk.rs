@@ -65,7 +65,10 @@ struct File {
 enum Pending {
     /// A part of a write that lies within one sector.
     Piece(Piece),
-    Resize { at: usize, size: usize },
+    Resize {
+        at: usize,
+        size: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -252,7 +255,8 @@ impl Disk {
         let (new, new_name) = self.parent(to);
         let id = self.directory(old).seen[&old_name];
         if old == new {
-            self.directory(old).change(at, Some(old_name), Some((new_name, id)));
+            self.directory(old)
+                .change(at, Some(old_name), Some((new_name, id)));
         } else {
             self.directory(new).change(at, None, Some((new_name, id)));
             self.directory(old).change(at, Some(old_name), None);
@@ -267,9 +271,13 @@ impl Disk {
     /// What a process sees that goes on after this one died: nothing is lost.
     pub(crate) fn seen(&self) -> Image {
         let mut image = Image::default();
-        self.collect(ROOT, "", &mut image, &|directory, _| directory.seen.clone(), &|file, _| {
-            file.seen.clone()
-        });
+        self.collect(
+            ROOT,
+            "",
+            &mut image,
+            &|directory, _| directory.seen.clone(),
+            &|file, _| file.seen.clone(),
+        );
         image
     }
 
@@ -280,7 +288,11 @@ impl Disk {
         let of_node = |id: NodeId| {
             let mut chance = Chance::of(seed, id as u64 + 1);
             let own = chance.percent(30);
-            let survives = if own { Survives::draw(&mut chance, self.at) } else { common };
+            let survives = if own {
+                Survives::draw(&mut chance, self.at)
+            } else {
+                common
+            };
             (survives, chance)
         };
         let mut image = Image::default();
@@ -323,7 +335,11 @@ impl Disk {
                     image.directories.push(path.to_owned());
                 }
                 for (name, child) in names(directory, id) {
-                    let path = if path.is_empty() { name } else { format!("{path}/{name}") };
+                    let path = if path.is_empty() {
+                        name
+                    } else {
+                        format!("{path}/{name}")
+                    };
                     self.collect(child, &path, image, names, content);
                 }
             }
@@ -349,7 +365,9 @@ impl File {
     }
 
     fn synced(&mut self, covers: usize) {
-        let rest = self.pending.split_off(self.pending.partition_point(|it| it.at() < covers));
+        let rest = self
+            .pending
+            .split_off(self.pending.partition_point(|it| it.at() < covers));
         let covered = std::mem::replace(&mut self.pending, rest);
         // A sector is written from one buffer, with what an earlier sync gave up on.
         let written: HashSet<usize> = covered.iter().filter_map(Pending::to_be_written).collect();
@@ -369,7 +387,8 @@ impl File {
         // The size that those led to is no data.
         let end = given_up.iter().map(Piece::end).max().unwrap_or(0);
         self.durable.resize(self.durable.len().max(end), 0);
-        self.pending.splice(0..0, given_up.into_iter().map(Pending::Piece));
+        self.pending
+            .splice(0..0, given_up.into_iter().map(Pending::Piece));
     }
 
     fn sync_failed(&mut self, covers: usize) {
@@ -413,7 +432,9 @@ impl File {
         let size = match survives {
             Survives::Nothing => sizes[0],
             Survives::Everything | Survives::Before(_) => sizes[sizes.len() - 1],
-            Survives::Some(..) | Survives::AllButOne(_) | Survives::One(_) => sizes[chance.below(sizes.len())],
+            Survives::Some(..) | Survives::AllButOne(_) | Survives::One(_) => {
+                sizes[chance.below(sizes.len())]
+            }
         };
         let missing = size.saturating_sub(content.len());
         if chance.percent(12) {
@@ -523,7 +544,9 @@ impl Directory {
     }
 
     fn synced(&mut self, covers: usize) {
-        let rest = self.pending.split_off(self.pending.partition_point(|it| it.at < covers));
+        let rest = self
+            .pending
+            .split_off(self.pending.partition_point(|it| it.at < covers));
         for change in std::mem::replace(&mut self.pending, rest) {
             change.make(&mut self.durable);
         }
@@ -605,7 +628,11 @@ impl Image {
 /// The recorded files under `root`.
 fn list(root: &Path, path: &str, found: &mut Vec<String>) {
     for (name, entry) in entries(&root.join(path)) {
-        let path = if path.is_empty() { name } else { format!("{path}/{name}") };
+        let path = if path.is_empty() {
+            name
+        } else {
+            format!("{path}/{name}")
+        };
         if entry.is_dir() {
             list(root, &path, found);
         } else if !path.ends_with(crate::subject::UNRECORDED) {

@@ -9,9 +9,10 @@ use crate::disk::Disk;
 use crate::judge::{History, bounds};
 use crate::process::{Fault, Honesty, Recorded, Role, scratch};
 use crate::record::{self, Change};
+use crate::script::Plan;
 
-/// What goes wrong, in the words of the shim. The numbers are EIO and ENOSPC.
-pub(crate) const KINDS: [(&str, &str); 8] = [
+/// What goes wrong, in the words of the shim. The numbers are EIO and ENOSPC; `kill` ends the process.
+pub(crate) const KINDS: [(&str, &str); 9] = [
     ("write", "5"),
     ("write", "28"),
     ("write", "short"),
@@ -20,13 +21,13 @@ pub(crate) const KINDS: [(&str, &str); 8] = [
     ("size", "28"),
     ("name", "5"),
     ("open", "5"),
+    ("any", "kill"),
 ];
 
 /// One fault in the script of `seed`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
-    pub(crate) seed: u64,
-    pub(crate) turns: usize,
+    pub(crate) plan: Plan,
     pub(crate) fault: Fault,
 }
 
@@ -36,8 +37,7 @@ impl Round {
     pub(crate) fn play(&self, cuts: usize) -> Result<bool, String> {
         let recorded = Recorded::new();
         let role = Role::Script {
-            seed: self.seed,
-            turns: self.turns,
+            plan: self.plan,
             honesty: Honesty::AfterTheAnswer,
         };
         recorded.run(role, Some(self.fault))?;
@@ -45,11 +45,13 @@ impl Round {
         let Some(met) = changes.iter().position(|it| matches!(it, Change::Fault { .. })) else {
             return Ok(false);
         };
-        let history = History::of(self.seed, self.turns, &changes);
+        let history = History::of(self.plan, &changes);
         history.check_answers(&changes)?;
         let all = history.steps();
-        let stopped = changes.iter().any(|it| matches!(it, Change::Mark(words) if words.starts_with("stopped ")));
-        if !stopped && bounds(&changes) != (all..=all) {
+        let stopped = changes
+            .iter()
+            .any(|it| matches!(it, Change::Mark(words) if words.starts_with("stopped ")));
+        if !stopped && !self.fault.kills() && bounds(&changes) != (all..=all) {
             return Err("the process ended before its script did, and did not say why".to_owned());
         }
         let role = Role::Recover {
@@ -58,7 +60,10 @@ impl Round {
         };
         recorded.run(role, None)?;
         let changes = record::read(&recorded.log());
-        let second = changes.iter().rposition(|it| matches!(it, Change::Start { .. })).unwrap_or(0);
+        let second = changes
+            .iter()
+            .rposition(|it| matches!(it, Change::Start { .. }))
+            .unwrap_or(0);
         for change in &changes[second..] {
             if let Change::Mark(words) = change {
                 return Err(format!("it cannot be opened again: {words}"));
@@ -76,12 +81,16 @@ impl Round {
         met: usize,
         cuts: usize,
     ) -> Result<(), String> {
-        let mut chance = Chance::of(self.seed, self.fault.number as u64);
-        let mut places: Vec<_> = (0..cuts).map(|_| met + chance.below(changes.len() - met + 1)).collect();
+        let mut chance = Chance::of(self.plan.seed, self.fault.number as u64);
+        let mut places: Vec<_> = (0..cuts)
+            .map(|_| met + chance.below(changes.len() - met + 1))
+            .collect();
         places.sort_unstable();
         let mut disk = Disk::empty();
         for cut in places {
-            changes[disk.at()..cut].iter().for_each(|change| disk.apply(change));
+            changes[disk.at()..cut]
+                .iter()
+                .for_each(|change| disk.apply(change));
             let directory = scratch();
             disk.after_cut(chance.next()).write_to(directory.path());
             let verdict = history.audit(directory.path(), bounds(&changes[..cut]));
@@ -92,12 +101,12 @@ impl Round {
 
     /// The same with the command that repeats it.
     pub(crate) fn play_or_tell(&self, cuts: usize) -> bool {
-        let Self { seed, turns, fault } = self;
+        let Self { plan, fault } = self;
         self.play(cuts).unwrap_or_else(|error| {
             panic!(
-                "{}: {error}\nrepeat it with: HOOKFAST_POWER_FAULT={seed}:{turns}:{}:{}:{} cargo test \
+                "call {} of {}: {error}\nrepeat it with: HOOKFAST_POWER_FAULT={plan}:{}:{}:{} cargo test \
                  -p hookfast-store --test power -- --ignored --exact the_chosen_fault_loses_nothing",
-                fault.class, fault.class, fault.how, fault.number
+                fault.number, fault.class, fault.class, fault.how, fault.number
             )
         })
     }
@@ -109,9 +118,13 @@ pub(crate) fn calls(recording: &Recording, class: &str) -> usize {
         "write" => matches!(change, Change::Write { .. }),
         "sync" => matches!(change, Change::Sync { .. }),
         "size" => matches!(change, Change::Resize { .. }),
-        "name" => matches!(change, Change::Make { .. } | Change::Rename { .. } | Change::Remove { .. }),
-        "open" => matches!(change, Change::Create { .. }),
-        _ => panic!("not a class: {class}"),
+        "name" => matches!(
+            change,
+            Change::Make { .. } | Change::Rename { .. } | Change::Remove { .. }
+        ),
+        // Openings of what is there are not recorded.
+        "open" => matches!(change, Change::Create { .. } | Change::Start { .. }),
+        _ => !matches!(change, Change::Mark(_)),
     };
     recording.changes.iter().filter(counts).count()
 }

@@ -20,7 +20,7 @@ use hookfast_store::memory::{MemoryStore, Snapshot};
 use hookfast_store::{NoSlots, Store};
 
 use crate::record::Change;
-use crate::script::{Script, Step};
+use crate::script::{Plan, Script, Step};
 use crate::{runtime, shown, subject};
 
 /// A script, what its steps had to be answered, and the states between them.
@@ -43,9 +43,9 @@ struct Expected {
 
 impl History {
     /// Goes through the script with the memory model, without the steps that the store refused to take.
-    pub(crate) fn of(seed: u64, turns: usize, changes: &[Change]) -> Self {
+    pub(crate) fn of(plan: Plan, changes: &[Change]) -> Self {
         let refused = refused(changes);
-        let mut script = Script::new(seed, turns);
+        let mut script = Script::new(plan);
         let mut slots = Arc::new(Recorder::default());
         let mut model = MemoryStore::new(slots.clone());
         let (mut states, mut answers) = (vec![model.clone_state()], Vec::new());
@@ -95,7 +95,9 @@ impl History {
             let answer = answer.unwrap_or_default();
             if self.answers[number] != answer {
                 let expected = &self.answers[number];
-                return Err(format!("step {number} was answered\n  {answer}\nand not\n  {expected}"));
+                return Err(format!(
+                    "step {number} was answered\n  {answer}\nand not\n  {expected}"
+                ));
             }
         }
         Ok(())
@@ -140,7 +142,9 @@ impl History {
         if steps.clone().any(|steps| *self.expected(steps) == found) {
             return Ok(());
         }
-        let nearest = steps.clone().min_by_key(|steps| differences(&self.lines(*steps).0, &lines).len());
+        let nearest = steps
+            .clone()
+            .min_by_key(|steps| differences(&self.lines(*steps).0, &lines).len());
         let nearest = nearest.expect("a range of one at least");
         let mut differences = differences(&self.lines(nearest).0, &lines);
         differences.extend(self::differences(&self.expected(nearest).marks, &found.marks));
@@ -173,13 +177,20 @@ async fn look(
 
 /// The steps that a power cut after these changes must have left, at least and at most.
 pub(crate) fn bounds(changes: &[Change]) -> RangeInclusive<usize> {
-    let done = changes.iter().filter_map(done).map(|(number, _)| number + 1).max();
+    let done = changes
+        .iter()
+        .filter_map(done)
+        .map(|(number, _)| number + 1)
+        .max();
     let asked = changes.iter().filter_map(|change| number(change, "asked ")).max();
     done.unwrap_or(0)..=asked.map_or(0, |number| number + 1)
 }
 
 fn refused(changes: &[Change]) -> BTreeSet<usize> {
-    changes.iter().filter_map(|change| number(change, "refused ")).collect()
+    changes
+        .iter()
+        .filter_map(|change| number(change, "refused "))
+        .collect()
 }
 
 fn done(change: &Change) -> Option<(usize, Option<&str>)> {
@@ -205,8 +216,13 @@ fn digest(lines: &[String]) -> u64 {
 
 /// What is in one of two only.
 fn differences(expected: &[String], found: &[String]) -> Vec<String> {
-    let (in_expected, in_found): (BTreeSet<_>, BTreeSet<_>) = (expected.iter().collect(), found.iter().collect());
-    let missing = in_expected.difference(&in_found).map(|line| format!("expected: {line}"));
-    let unasked = in_found.difference(&in_expected).map(|line| format!("found:    {line}"));
+    let (in_expected, in_found): (BTreeSet<_>, BTreeSet<_>) =
+        (expected.iter().collect(), found.iter().collect());
+    let missing = in_expected
+        .difference(&in_found)
+        .map(|line| format!("expected: {line}"));
+    let unasked = in_found
+        .difference(&in_expected)
+        .map(|line| format!("found:    {line}"));
     missing.chain(unasked).collect()
 }

@@ -23,10 +23,7 @@ use crate::cuts::{Case, Recording};
 use crate::faults::{KINDS, Round};
 use crate::process::{Fault, Honesty};
 use crate::record::Change;
-
-/// Turns of a script that is cut, and of one with a fault.
-const TURNS: usize = 160;
-const FAULT_TURNS: usize = 60;
+use crate::script::Plan;
 
 /// `short` where every change waits for the test, `night` where a night has room for it.
 fn short_or_nightly<T>(short: T, night: T) -> T {
@@ -55,30 +52,49 @@ fn the_process_under_test() {
     process::play();
 }
 
+/// The script of `seed` that is cut.
+fn plan(seed: u64) -> Plan {
+    Plan {
+        seed,
+        turns: 160,
+        large: true,
+    }
+}
+
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged() {
     let (seeds, cuts) = short_or_nightly((2, 75), (5, 500));
     for seed in first_seed()..first_seed() + seeds {
-        let recording = Recording::make(seed, TURNS, Honesty::AfterTheAnswer);
-        if let Err(error) = recording.history.check_answers(&recording.changes) {
-            panic!("seed {seed}: {error}");
-        }
-        let cases = recording.cases(cuts);
-        let twice = cases.iter().filter(|case| case.second.is_some()).count();
-        let (judged, failures) = recording.judge(&cases, |_| true, |failures| failures.len() > 9);
-        recording.tell(judged, &failures);
-        let syncs = recording.changes.iter().filter(|it| matches!(it, Change::Sync { .. })).count();
-        println!(
-            "seed {seed}: {} steps, {} changes of the disk, {syncs} syncs; {judged} cuts, {twice} of them twice",
-            recording.history.steps(),
-            recording.changes.len(),
-        );
+        cut_and_judge(&Recording::make(plan(seed), Honesty::AfterTheAnswer), cuts);
     }
 }
 
-/// How many cuts it took until the judge saw that something is wrong.
-fn cuts_until_seen(honesty: Honesty, seed: u64, happens: impl Fn(&Change, &[Change]) -> bool) -> usize {
-    let recording = Recording::make(seed, TURNS, honesty);
+fn cut_and_judge(recording: &Recording, cuts: usize) {
+    let plan = recording.plan;
+    if let Err(error) = recording.history.check_answers(&recording.changes) {
+        panic!("{plan}: {error}");
+    }
+    let cases = recording.cases(cuts);
+    let twice = cases.iter().filter(|case| case.second.is_some()).count();
+    let (judged, failures) = recording.judge(&cases, |_| true, |failures| failures.len() > 9);
+    recording.tell(judged, &failures);
+    let syncs = recording
+        .changes
+        .iter()
+        .filter(|it| matches!(it, Change::Sync { .. }))
+        .count();
+    println!(
+        "{plan}: {} steps, {} changes of the disk, {syncs} syncs; {judged} cuts, {twice} of them twice",
+        recording.history.steps(),
+        recording.changes.len(),
+    );
+}
+
+/// How many cuts it took until the judge saw that something is wrong: a process that is not honest, or a disk to
+/// which only those syncs happen that `happens` lets through.
+fn cuts_until_seen(honesty: Honesty, happens: impl Fn(&Change, &[Change]) -> bool) -> usize {
+    let seed = first_seed();
+    let recording = Recording::make(plan(seed), honesty);
     let happens = |change: &Change| happens(change, &recording.changes);
     let mut cases = recording.cases(400);
     // Otherwise the first would all be at the start.
@@ -95,69 +111,113 @@ fn cuts_until_seen(honesty: Honesty, seed: u64, happens: impl Fn(&Change, &[Chan
     panic!("none of {} cuts showed it", cases.len());
 }
 
-/// Whether it is a sync of a file whose name ends so.
-fn is_sync_of(change: &Change, end: &str, all: &[Change]) -> bool {
+/// Whether it is a sync of the file or the directory of that path; the recorded directory's own path is empty.
+fn is_sync_of(change: &Change, path: &str, all: &[Change]) -> bool {
     let Change::Sync { file: synced, .. } = change else {
         return false;
     };
     all.iter().any(|it| match it {
-        Change::Create { path, file } | Change::Make { path, file } => file == synced && path.ends_with(end),
+        Change::Create { path: made, file } | Change::Make { path: made, file } => {
+            file == synced && made == path
+        }
+        Change::Start { root } => root == synced && path.is_empty(),
         _ => false,
+    })
+}
+
+/// How many cuts it took on a disk that does nothing where that path is synced.
+fn cuts_without_syncs_of(path: &str) -> usize {
+    cuts_until_seen(Honesty::AfterTheAnswer, |change, all| {
+        !is_sync_of(change, path, all)
     })
 }
 
 #[test]
 fn an_acknowledgement_before_the_commit_is_seen() {
-    let cuts = cuts_until_seen(Honesty::BeforeTheAnswer, first_seed(), |_, _| true);
+    let cuts = cuts_until_seen(Honesty::BeforeTheAnswer, |_, _| true);
     println!("seen with {cuts} cuts");
 }
 
 #[test]
-fn syncs_of_the_log_that_do_nothing_are_seen() {
-    let lies = |change: &Change, all: &[Change]| !is_sync_of(change, "-wal", all);
-    let cuts = cuts_until_seen(Honesty::AfterTheAnswer, first_seed(), lies);
-    println!("seen with {cuts} cuts");
+fn a_sync_of_the_log_that_does_nothing_is_seen() {
+    println!("seen with {} cuts", cuts_without_syncs_of("data/hookfast.db-wal"));
 }
 
 #[test]
-fn syncs_of_the_database_that_do_nothing_are_seen() {
-    let lies = |change: &Change, all: &[Change]| !is_sync_of(change, "hookfast.db", all);
-    let cuts = cuts_until_seen(Honesty::AfterTheAnswer, first_seed(), lies);
-    println!("seen with {cuts} cuts");
+fn a_sync_of_the_database_that_does_nothing_is_seen() {
+    println!("seen with {} cuts", cuts_without_syncs_of("data/hookfast.db"));
 }
 
 #[test]
-fn syncs_of_the_directory_that_do_nothing_are_seen() {
-    let lies = |change: &Change, all: &[Change]| !is_sync_of(change, subject::DATA, all);
-    let cuts = cuts_until_seen(Honesty::AfterTheAnswer, first_seed(), lies);
-    println!("seen with {cuts} cuts");
+fn a_sync_of_the_directory_that_does_nothing_is_seen() {
+    println!("seen with {} cuts", cuts_without_syncs_of("data"));
 }
 
-/// Lets the n-th call of a class fail: some of them, or one after the other until none is left.
+/// A regression: the data directory's own name was not made durable, and with it all was gone.
+#[test]
+fn a_sync_of_the_directory_around_it_that_does_nothing_is_seen() {
+    println!("seen with {} cuts", cuts_without_syncs_of(""));
+}
+
+/// A regression: the journal's removal failed while the database was switched to its write-ahead log. SQLite stayed
+/// with the journal and said nothing, and a power cut took the last acknowledged step.
+#[test]
+fn a_switch_to_the_write_ahead_log_that_fails_is_told() {
+    let fault = Fault {
+        class: "name",
+        how: "5",
+        number: 2,
+    };
+    assert!(
+        (Round {
+            plan: small(1),
+            fault
+        })
+        .play_or_tell(8),
+        "the fault met nothing"
+    );
+}
+
+/// The script of `seed` in which calls fail.
+fn small(seed: u64) -> Plan {
+    Plan {
+        seed,
+        turns: 60,
+        large: false,
+    }
+}
+
+/// Lets the n-th call of each class fail: some of them, or one after the other until none is left.
 fn fail_calls(kinds: &[(&'static str, &'static str)]) {
-    let (rounds, seeds, cuts) = short_or_nightly((Some(6), 1, 2), (None, 1, 4));
-    for seed in first_seed()..first_seed() + seeds {
-        let whole = Recording::make(seed, FAULT_TURNS, Honesty::AfterTheAnswer);
-        for (class, how) in kinds.iter().copied() {
-            let calls = faults::calls(&whole, class);
-            let mut chance = Chance::of(seed, calls as u64);
-            let mut met = 0;
-            for round in 1.. {
-                let number = match rounds {
-                    Some(rounds) if round > rounds => break,
-                    Some(_) => 1 + chance.below(calls),
-                    None => round,
-                };
+    let (whole, some, cuts) = short_or_nightly((false, 6, 2), (true, 60, 4));
+    let seed = first_seed();
+    for (class, how) in kinds.iter().copied() {
+        if whole {
+            let plan = small(seed);
+            let meets = |number: &usize| {
+                let number = *number;
                 let fault = Fault { class, how, number };
-                let turns = FAULT_TURNS;
-                if (Round { seed, turns, fault }).play_or_tell(cuts) {
-                    met += 1;
-                } else if rounds.is_none() {
-                    break;
-                }
-            }
+                (Round { plan, fault }).play_or_tell(cuts)
+            };
+            let met = (1..).take_while(meets).count();
+            println!("{plan}: each of {met} calls of {class} failed with {how}");
+        }
+        for plan in [small(seed), plan(seed)] {
+            let calls = faults::calls(&Recording::make(plan, Honesty::AfterTheAnswer), class);
+            let mut chance = Chance::of(seed, calls as u64);
+            let numbers: Vec<_> = if calls <= some {
+                (1..=calls).collect()
+            } else {
+                (0..some).map(|_| 1 + chance.below(calls)).collect()
+            };
+            let met = numbers.into_iter().filter(|number| {
+                let number = *number;
+                let fault = Fault { class, how, number };
+                (Round { plan, fault }).play_or_tell(cuts)
+            });
+            let met = met.count();
             assert!(met > 0, "no call of {class} was made to fail");
-            println!("seed {seed}: {met} of some {calls} calls of {class} failed with {how}");
+            println!("{plan}: {met} of some {calls} calls of {class} failed with {how}");
         }
     }
 }
@@ -174,7 +234,12 @@ fn a_sync_that_fails_is_never_acknowledged() {
 
 #[test]
 fn a_length_a_name_or_an_opening_that_fails_loses_nothing() {
-    fail_calls(&KINDS[4..]);
+    fail_calls(&KINDS[4..8]);
+}
+
+#[test]
+fn a_process_that_is_killed_at_a_call_loses_nothing() {
+    fail_calls(&KINDS[8..]);
 }
 
 fn chosen(variable: &str) -> String {
@@ -197,15 +262,18 @@ fn the_chosen_cut_loses_nothing() {
 fn the_chosen_fault_loses_nothing() {
     let text = chosen("HOOKFAST_POWER_FAULT");
     let words: Vec<_> = text.split(':').collect();
-    let [seed, turns, class, how, number] = words[..] else {
-        panic!("`{text}` is not SEED:TURNS:CLASS:HOW:NUMBER");
+    let [plan, class, how, number] = words[..] else {
+        panic!("`{text}` is not PLAN:CLASS:HOW:NUMBER");
     };
-    let kind = KINDS.into_iter().find(|kind| *kind == (class, how)).expect("it is a known fault");
+    let kind = KINDS
+        .into_iter()
+        .find(|kind| *kind == (class, how))
+        .expect("it is a known fault");
     let fault = Fault {
         class: kind.0,
         how: kind.1,
         number: number.parse().expect("the last word is a number"),
     };
-    let (seed, turns) = (seed.parse().expect("a seed"), turns.parse().expect("a number of turns"));
-    assert!(Round { seed, turns, fault }.play_or_tell(4), "the fault met nothing");
+    let plan = plan.parse().expect("it is a plan");
+    assert!((Round { plan, fault }).play_or_tell(4), "the fault met nothing");
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -15,19 +16,21 @@ use hookfast_store::conformance::{Recorder, START};
 use hookfast_store::{Store, StoreError};
 use tempfile::TempDir;
 
-use crate::script::{Answer, Script, Step, probes};
+use crate::script::{Answer, Plan, Script, Step, probes};
 use crate::{runtime, subject};
 
 /// What a process is to do; it is one of these tests where this is not set.
 const ROLE: &str = "HOOKFAST_POWER_ROLE";
+/// How long a sync takes: long enough for what is asked at once to be committed together.
+const SYNC_MICROS: &str = "200";
 /// How often a step that the store could not take yet is asked again.
 const AGAIN: usize = 5;
 
 /// What a process is to do with the store in its directory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Role {
-    /// Goes through the script of `seed`.
-    Script { seed: u64, turns: usize, honesty: Honesty },
+    /// Goes through a script.
+    Script { plan: Plan, honesty: Honesty },
     /// Opens the store and ends, with or without closing it.
     Recover { now: Timestamp, close: bool },
 }
@@ -44,9 +47,9 @@ pub(crate) enum Honesty {
 impl Role {
     fn words(self) -> String {
         match self {
-            Self::Script { seed, turns, honesty } => {
+            Self::Script { plan, honesty } => {
                 let lies = honesty == Honesty::BeforeTheAnswer;
-                format!("script {seed} {turns} {lies}")
+                format!("script {plan} {lies}")
             }
             Self::Recover { now, close } => format!("recover {} {close}", now.as_micros()),
         }
@@ -55,9 +58,8 @@ impl Role {
     fn parse(words: &str) -> Option<Self> {
         let words: Vec<_> = words.split(' ').collect();
         match words[..] {
-            ["script", seed, turns, lies] => Some(Self::Script {
-                seed: seed.parse().ok()?,
-                turns: turns.parse().ok()?,
+            ["script", plan, lies] => Some(Self::Script {
+                plan: plan.parse().ok()?,
                 honesty: if lies.parse().ok()? {
                     Honesty::BeforeTheAnswer
                 } else {
@@ -79,6 +81,16 @@ pub(crate) struct Fault {
     pub(crate) class: &'static str,
     pub(crate) how: &'static str,
     pub(crate) number: usize,
+}
+
+impl Fault {
+    /// How a process ends whose call this is the end of.
+    const KILL: &str = "kill";
+
+    /// Whether the process ends with it.
+    pub(crate) fn kills(self) -> bool {
+        self.how == Self::KILL
+    }
 }
 
 /// A directory whose changes are recorded.
@@ -104,10 +116,12 @@ impl Recorded {
         self.directory.path().join("log")
     }
 
-    /// Runs a process to its end. It fails where the process does: a store that refuses is no failure of it.
+    /// Runs a process to its end. It fails where the process does: a store that refuses is no failure of it, nor is
+    /// that it was killed by a fault.
     pub(crate) fn run(&self, role: Role, fault: Option<Fault>) -> Result<(), String> {
         let error_file = self.directory.path().join("errors");
         let errors = File::create(&error_file).expect("the file can be made");
+        let may_die = fault.is_some_and(Fault::kills);
         let fault = fault.map(|it| format!("{}:{}:{}", it.class, it.how, it.number));
         let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
             .args(["--exact", "the_process_under_test", "--ignored", "--nocapture"])
@@ -117,13 +131,15 @@ impl Recorded {
             .env("DISKSHIM_LOG", self.log())
             .env("DISKSHIM_MARKS", self.directory.path().join("marks"))
             .env("DISKSHIM_UNRECORDED", subject::UNRECORDED)
+            .env("DISKSHIM_SYNC_US", SYNC_MICROS)
             .env("DISKSHIM_FAULT", fault.unwrap_or_default())
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
             .expect("this program can be started again");
         let ended = wait(&mut child);
-        if ended.is_some_and(|status| status.success()) {
+        let killed = |status: ExitStatus| may_die && status.signal() == Some(9);
+        if ended.is_some_and(|status| status.success() || killed(status)) {
             return Ok(());
         }
         let said = fs::read_to_string(error_file).unwrap_or_default();
@@ -150,7 +166,11 @@ pub(crate) fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let free = |found: rustix::fs::StatVfs| found.f_bavail.saturating_mul(found.f_frsize);
     let roomy = rustix::fs::statvfs(memory).is_ok_and(|found| free(found) > ROOM);
-    let base = if roomy { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    let base = if roomy {
+        memory
+    } else {
+        Path::new(env!("CARGO_TARGET_TMPDIR"))
+    };
     let base = base.canonicalize().expect("the directory is there");
     TempDir::with_prefix_in("hookfast-power-", base).expect("a directory can be made")
 }
@@ -163,7 +183,9 @@ fn library() -> &'static Path {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let part = directory.join(format!("diskshim.so.{}", std::process::id()));
         let output = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
-            .args(["-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-pthread", "-o"])
+            .args([
+                "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-pthread", "-o",
+            ])
             .args([&part, &source])
             .output()
             .expect("a C compiler is there as `cc` or in $CC");
@@ -183,7 +205,10 @@ pub(crate) fn play() {
     let role = Role::parse(&words).unwrap_or_else(|| panic!("not a role: {words}"));
     let variable = |name| PathBuf::from(std::env::var_os(name).expect("the shim's variables are set"));
     let data = variable("DISKSHIM_ROOT").join(subject::DATA);
-    let marks = OpenOptions::new().create(true).append(true).open(variable("DISKSHIM_MARKS"));
+    let marks = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(variable("DISKSHIM_MARKS"));
     let mut marks = Marks(marks.expect("the marks can be written"));
     runtime().block_on(async {
         match role {
@@ -192,14 +217,14 @@ pub(crate) fn play() {
                 Ok(_) => {}
                 Err(error) => marks.say(&format!("stopped {error}")),
             },
-            Role::Script { seed, turns, honesty } => {
+            Role::Script { plan, honesty } => {
                 let mut process = Process {
                     data,
                     marks,
                     honesty,
                     step: 0,
                 };
-                if let Err(stopped) = process.go(Script::new(seed, turns)).await {
+                if let Err(stopped) = process.go(Script::new(plan)).await {
                     process.marks.say(&format!("stopped {stopped}"));
                 }
             }
@@ -213,7 +238,9 @@ struct Marks(File);
 
 impl Marks {
     fn say(&mut self, words: &str) {
-        self.0.write_all(words.as_bytes()).expect("the marks can be written");
+        self.0
+            .write_all(words.as_bytes())
+            .expect("the marks can be written");
     }
 }
 
@@ -314,7 +341,9 @@ impl Process {
         for (number, call) in asked.into_iter().zip(calls) {
             match call.await.expect("the call does not panic") {
                 Ok(answer) => self.done(number, &answer),
-                Err(error @ StoreError::Unavailable { .. }) => self.marks.say(&format!("refused {number} {error}")),
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    self.marks.say(&format!("refused {number} {error}"))
+                }
                 Err(error) => return Err(self.fail(open, error).await),
             }
         }

@@ -54,13 +54,17 @@ pub(crate) fn read(log: &Path) -> Vec<Change> {
 
 /// One record, and what follows it. Numbers in it count from `start`.
 fn parse(bytes: &[u8], start: usize) -> Option<(Change, &[u8])> {
-    let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)) };
-    let half = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
+    let word =
+        |at: usize| -> Option<u64> { Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)) };
+    let half =
+        |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
     let (kind, path_length) = (half(0)?, half(4)? as usize);
     let (file, number) = (word(8)?, usize::try_from(word(16)?).ok()?);
     let data_length = usize::try_from(word(24)?).ok()?;
     let path = bytes.get(32..32 + path_length)?;
-    let path = std::str::from_utf8(path).expect("names in the directory are UTF-8").to_owned();
+    let path = std::str::from_utf8(path)
+        .expect("names in the directory are UTF-8")
+        .to_owned();
     let end = 32 + path_length + data_length;
     let data = bytes.get(32 + path_length..end)?.to_vec();
     let covers = start + number;
@@ -68,7 +72,11 @@ fn parse(bytes: &[u8], start: usize) -> Option<(Change, &[u8])> {
         1 => Change::Start { root: file },
         2 => Change::Create { path, file },
         3 => Change::Make { path, file },
-        4 => Change::Write { file, offset: number, data },
+        4 => Change::Write {
+            file,
+            offset: number,
+            data,
+        },
         5 => Change::Resize { file, size: number },
         6 => {
             let (from, to) = path.split_once('\0')?;

@@ -4,7 +4,8 @@
 //! answered, so two stores that answer alike are asked alike: the store under test writes its record, and the judge
 //! goes through the same script with the memory model. Must not know disks, cuts or faults.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use hookfast_engine::outcome::{Failure, Outcome};
 use hookfast_engine::retry::{Policy, Schedule};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, DestinationKind, DestinationStatus, TopologyChange};
-use hookfast_store::conformance::{DAY, RETENTION, Recorder, START, answered, application, attempt_end, source};
+use hookfast_store::conformance::{
+    DAY, RETENTION, Recorder, START, answered, application, attempt_end, source,
+};
 use hookfast_store::{
-    AttemptEnd, Claim, ClaimedDelivery, Dedupe, EventFilter, NewEvent, NewQuarantined, NewReplay, Quarantined,
-    QuarantineBounds, Rejected, ReplaySelection, Result, Store,
+    AttemptEnd, Claim, ClaimedDelivery, Dedupe, EventFilter, NewEvent, NewQuarantined, NewReplay,
+    QuarantineBounds, Quarantined, Rejected, ReplaySelection, Result, Store,
 };
 
 use crate::chance::Chance;
@@ -52,7 +55,10 @@ pub(crate) enum Step {
     CancelReplay(ReplayId, Timestamp),
     Prune(Timestamp),
     /// The store is closed, or left as a process that dies leaves it, and opened again.
-    Reopen { close: bool, now: Timestamp },
+    Reopen {
+        close: bool,
+        now: Timestamp,
+    },
 }
 
 /// What a step was answered: in words, without what is a store's own choice, and what it claimed.
@@ -62,10 +68,45 @@ pub(crate) struct Answer {
     claimed: Vec<ClaimedDelivery>,
 }
 
+/// Which script. In words: `SEED/TURNS/small` or `SEED/TURNS/large`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// So many turns after the setting up.
+    pub(crate) turns: usize,
+    /// Now and then a body is so large that the write-ahead log is copied into the database, and begun anew, while
+    /// events come in.
+    pub(crate) large: bool,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bodies = if self.large { "large" } else { "small" };
+        write!(formatter, "{}/{}/{bodies}", self.seed, self.turns)
+    }
+}
+
+impl FromStr for Plan {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let not_one = || format!("`{text}` is not SEED/TURNS/small or SEED/TURNS/large");
+        match text.split('/').collect::<Vec<_>>()[..] {
+            [seed, turns, bodies @ ("small" | "large")] => Ok(Self {
+                seed: seed.parse().map_err(|_| not_one())?,
+                turns: turns.parse().map_err(|_| not_one())?,
+                large: bodies == "large",
+            }),
+            _ => Err(not_one()),
+        }
+    }
+}
+
 /// The rest of a script.
 #[derive(Debug)]
 pub(crate) struct Script {
     chance: Chance,
+    large: bool,
     /// Turns that are left.
     left: usize,
     now: Timestamp,
@@ -81,11 +122,12 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// The script of `seed`, with so many turns after the setting up.
-    pub(crate) fn new(seed: u64, turns: usize) -> Self {
+    /// The whole of it.
+    pub(crate) fn new(plan: Plan) -> Self {
         Self {
-            chance: Chance::new(seed),
-            left: turns,
+            chance: Chance::new(plan.seed),
+            large: plan.large,
+            left: plan.turns,
             now: START,
             application: ApplicationId::new(START, 1),
             source: SourceId::new(START, 1),
@@ -180,11 +222,11 @@ impl Script {
 
     fn event(&mut self) -> NewEvent {
         let event_type = self.pick(&["a.x", "a.y", "b", "c.x.y"]).expect("there are some");
-        // Some fill the write-ahead log, so that it is copied into the database while events come in.
-        let bytes = if self.chance.percent(12) {
-            20_000 + self.chance.below(60_000)
-        } else {
-            self.chance.below(600)
+        let bytes = match self.chance.below(100) {
+            0..10 if self.large => 50_000 + self.chance.below(400_000),
+            // Longer than a page, so that it is stored over several.
+            0..10 => 5_000 + self.chance.below(10_000),
+            _ => self.chance.below(600),
         };
         let fill = self.chance.next().to_le_bytes();
         let keyed = self.chance.percent(40);
@@ -213,7 +255,9 @@ impl Script {
 
     fn burst(&mut self) -> Vec<Step> {
         let count = 2 + self.chance.below(7);
-        (0..count).map(|_| Step::Append(Box::new(self.event()), 0)).collect()
+        (0..count)
+            .map(|_| Step::Append(Box::new(self.event()), 0))
+            .collect()
     }
 
     fn claim(&mut self) -> Option<Step> {
@@ -299,7 +343,11 @@ impl Script {
             self.destinations.remove(number);
         } else {
             let paused = what < 4;
-            let status = if paused { DestinationStatus::Paused } else { DestinationStatus::Active };
+            let status = if paused {
+                DestinationStatus::Paused
+            } else {
+                DestinationStatus::Active
+            };
             changed.set_status(status, None, self.now);
             self.destinations[number] = changed.clone();
         }
@@ -347,7 +395,10 @@ impl Script {
                     source: self.source,
                     received_at: self.now,
                     cause: "bad_signature".into(),
-                    peer: self.pick(&["192.0.2.1", "192.0.2.2"]).expect("there are some").into(),
+                    peer: self
+                        .pick(&["192.0.2.1", "192.0.2.2"])
+                        .expect("there are some")
+                        .into(),
                     method: "POST".into(),
                     target: "/in/orders".into(),
                     headers: HeaderBlock::default(),
@@ -442,7 +493,11 @@ impl Step {
         };
         let mut answer = Answer { text, claimed };
         for it in &answer.claimed {
-            _ = write!(answer.text, " {} attempt {} until {:?}", it.id, it.attempt, it.lease_until);
+            _ = write!(
+                answer.text,
+                " {} attempt {} until {:?}",
+                it.id, it.attempt, it.lease_until
+            );
         }
         Ok(answer)
     }

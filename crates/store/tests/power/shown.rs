@@ -41,21 +41,34 @@ pub(crate) async fn everything(store: &dyn Store) -> Result<Vec<String>> {
             "event {listed:?} headers {:08x} body {:08x} to {:?}",
             crc32fast::hash(event.headers.packed()),
             crc32fast::hash(&event.body),
-            stored.deliveries.iter().map(|it| it.destination).collect::<Vec<_>>(),
+            stored
+                .deliveries
+                .iter()
+                .map(|it| it.destination)
+                .collect::<Vec<_>>(),
         ));
     }
     for listed in all!(page => store.deliveries(DeliveryFilter::default(), page.clone()).await?) {
         let attempts = if listed.progress.attempt == 0 {
             Vec::new()
         } else {
-            let found = store.delivery(listed.id).await?.expect("a listed delivery is there");
+            let found = store
+                .delivery(listed.id)
+                .await?
+                .expect("a listed delivery is there");
             found.1
         };
         lines.push(format!("delivery {listed:?} attempts {attempts:?}"));
     }
     for listed in all!(page => store.quarantined(SourceFilter::default(), page.clone()).await?) {
-        let item = store.quarantined_event(listed.id).await?.expect("a listed item is there");
-        lines.push(format!("quarantined {listed:?} body {:08x}", crc32fast::hash(&item.body)));
+        let item = store
+            .quarantined_event(listed.id)
+            .await?
+            .expect("a listed item is there");
+        lines.push(format!(
+            "quarantined {listed:?} body {:08x}",
+            crc32fast::hash(&item.body)
+        ));
     }
     for listed in all!(page => store.rejected(SourceFilter::default(), page.clone()).await?) {
         lines.push(format!("rejected {listed:?}"));
@@ -72,7 +85,11 @@ pub(crate) async fn everything(store: &dyn Store) -> Result<Vec<String>> {
     lines.push(format!("topology version {}", topology.version));
     for destination in topology.destinations.values() {
         lines.push(format!("destination {destination:?}"));
-        lines.push(format!("health {} {:?}", destination.id, store.health(destination.id).await?));
+        lines.push(format!(
+            "health {} {:?}",
+            destination.id,
+            store.health(destination.id).await?
+        ));
     }
     let mut stats = store.stats().await?;
     (stats.disk_bytes, stats.disk_free_bytes) = (0, 0);
