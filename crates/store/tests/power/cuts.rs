@@ -108,6 +108,26 @@ impl Recording {
         }
     }
 
+    /// How often the log was copied into the database while events came in, not while the store was opened or closed.
+    pub(crate) fn copies_of_the_log(&self) -> usize {
+        let mut made = self.changes.iter().filter_map(Change::made);
+        let database = made.find(|(path, _)| path.ends_with(".db")).map(|(_, file)| file);
+        let (mut copies, mut written) = (0, false);
+        for change in &self.changes {
+            if let Change::Write { file, .. } = change {
+                written |= Some(*file) == database;
+            }
+            let words = change.words().unwrap_or_default();
+            if words.starts_with("done ") {
+                copies += usize::from(written && !words.ends_with(" reopened"));
+                written = false;
+            } else if words == "asked 0" {
+                written = false;
+            }
+        }
+        copies
+    }
+
     /// So many cuts, in order: two of three at a sync (just before it came back, and just after), the others
     /// anywhere. With more than there are syncs, each of them is cut at least once.
     pub(crate) fn cases(&self, count: usize) -> Vec<Case> {

@@ -53,21 +53,19 @@ impl History {
         let mut turn = Some(script.setting_up());
         while let Some(steps) = turn {
             for step in steps {
-                let answer = match step {
-                    Step::Reopen { now, .. } => {
-                        slots = Arc::new(Recorder::default());
-                        model = model.crash(slots.clone(), now);
-                        Step::reopened()
-                    }
-                    // An append alone: nothing that follows depends on its answer.
-                    Step::Append(..) if refused.contains(&answers.len()) => {
-                        answers.push(String::new());
-                        states.push(model.clone_state());
-                        continue;
-                    }
-                    step => runtime
-                        .block_on(step.ask(&*model, &slots))
-                        .unwrap_or_else(|error| panic!("the model refuses {step:?}: {error}")),
+                // An append alone: nothing that follows depends on its answer.
+                if refused.contains(&answers.len()) && matches!(step, Step::Append(..)) {
+                    answers.push(String::new());
+                    states.push(model.clone_state());
+                    continue;
+                }
+                let answer = if let Step::Reopen { now, .. } = step {
+                    slots = Arc::new(Recorder::default());
+                    model = model.crash(slots.clone(), now);
+                    Step::reopened()
+                } else {
+                    let answer = runtime.block_on(step.ask(&*model, &slots));
+                    answer.unwrap_or_else(|error| panic!("the model refuses {step:?}: {error}"))
                 };
                 script.learn(&answer);
                 answers.push(answer.text);
@@ -194,8 +192,7 @@ fn refused(changes: &[Change]) -> BTreeSet<usize> {
 }
 
 fn done(change: &Change) -> Option<(usize, Option<&str>)> {
-    let Change::Mark(words) = change else { return None };
-    let rest = words.strip_prefix("done ")?;
+    let rest = change.words()?.strip_prefix("done ")?;
     match rest.split_once(' ') {
         Some((number, answer)) => Some((number.parse().ok()?, Some(answer))),
         None => Some((rest.parse().ok()?, None)),
@@ -203,8 +200,13 @@ fn done(change: &Change) -> Option<(usize, Option<&str>)> {
 }
 
 fn number(change: &Change, what: &str) -> Option<usize> {
-    let Change::Mark(words) = change else { return None };
-    words.strip_prefix(what)?.split(' ').next()?.parse().ok()
+    change
+        .words()?
+        .strip_prefix(what)?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn digest(lines: &[String]) -> u64 {

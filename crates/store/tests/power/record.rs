@@ -34,6 +34,28 @@ pub(crate) enum Change {
     Unrecorded { path: String },
 }
 
+impl Change {
+    /// What the process said.
+    pub(crate) fn words(&self) -> Option<&str> {
+        if let Self::Mark(words) = self {
+            Some(words)
+        } else {
+            None
+        }
+    }
+
+    /// The path and the number of what came to be, or was there from the start: the directory, whose path is empty.
+    pub(crate) fn made(&self) -> Option<(&str, u64)> {
+        if let Self::Create { path, file } | Self::Make { path, file } = self {
+            Some((path, *file))
+        } else if let Self::Start { root } = self {
+            Some(("", *root))
+        } else {
+            None
+        }
+    }
+}
+
 /// Everything, one process after the other.
 pub(crate) fn read(log: &Path) -> Vec<Change> {
     let bytes = fs::read(log).expect("there is a record");

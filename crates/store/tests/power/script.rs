@@ -51,7 +51,7 @@ pub(crate) enum Step {
     DiscardQuarantined(QuarantineId),
     Reject(Rejected),
     StartReplay(Box<NewReplay>),
-    StepReplay(ReplayId, Timestamp, u32),
+    AdvanceReplay(ReplayId, Timestamp, u32),
     CancelReplay(ReplayId, Timestamp),
     Prune(Timestamp),
     /// The store is closed, or left as a process that dies leaves it, and opened again.
@@ -74,8 +74,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// So many turns after the setting up.
     pub(crate) turns: usize,
-    /// Now and then a body is so large that the write-ahead log is copied into the database, and begun anew, while
-    /// events come in.
+    /// Bodies are so large, and the store is opened again so seldom, that the write-ahead log is copied into the
+    /// database, and begun anew, while events come in.
     pub(crate) large: bool,
 }
 
@@ -198,6 +198,8 @@ impl Script {
             87..93 => Some(self.quarantine()),
             93 => Some(self.reject()),
             94..97 => Some(Step::Prune(self.now)),
+            // Less often where the log is to grow.
+            _ if self.large && self.chance.percent(75) => self.claim(),
             _ => Some(Step::Reopen {
                 close: self.chance.percent(50),
                 now: self.now,
@@ -223,7 +225,7 @@ impl Script {
     fn event(&mut self) -> NewEvent {
         let event_type = self.pick(&["a.x", "a.y", "b", "c.x.y"]).expect("there are some");
         let bytes = match self.chance.below(100) {
-            0..10 if self.large => 50_000 + self.chance.below(400_000),
+            0..20 if self.large => 100_000 + self.chance.below(250_000),
             // Longer than a page, so that it is stored over several.
             0..10 => 5_000 + self.chance.below(10_000),
             _ => self.chance.below(600),
@@ -358,7 +360,7 @@ impl Script {
         let picked = self.pick(&self.replays.clone());
         match (self.chance.below(6), picked) {
             (0, Some(id)) => Step::CancelReplay(id, self.now),
-            (1..5, Some(id)) => Step::StepReplay(id, self.now, 1 + self.chance.below(20) as u32),
+            (1..5, Some(id)) => Step::AdvanceReplay(id, self.now, 1 + self.chance.below(20) as u32),
             _ => {
                 let id = ReplayId::new(START, self.next_id());
                 self.replays.push(id);
@@ -476,7 +478,7 @@ impl Step {
             Self::DiscardQuarantined(id) => format!("{}", store.discard_quarantined(vec![id]).await?),
             Self::Reject(rejected) => format!("{:?}", store.record_rejected(vec![rejected]).await?),
             Self::StartReplay(new) => format!("of {}", store.start_replay(*new).await?.total),
-            Self::StepReplay(id, now, limit) => {
+            Self::AdvanceReplay(id, now, limit) => {
                 let replay = store.step_replay(id, now, limit).await?;
                 // Whether the last step or one after it finds the end is a store's own choice.
                 format!("{:?}", replay.map(|it| (it.looked_at, it.replayed, it.skipped)))
