@@ -11,8 +11,12 @@ use crate::process::{Fault, Honesty, Recorded, Role, scratch};
 use crate::record::{self, Change};
 use crate::script::Plan;
 
-/// What goes wrong, in the words of the shim. The numbers are EIO and ENOSPC; `kill` ends the process.
-pub(crate) const KINDS: [(&str, &str); 9] = [
+/// Which class of calls fails, and how, in the words of the shim. The numbers are EIO and ENOSPC; `kill` ends the
+/// process.
+pub(crate) type Kind = (&'static str, &'static str);
+
+/// All that goes wrong.
+pub(crate) const KINDS: [Kind; 9] = [
     ("write", "5"),
     ("write", "28"),
     ("write", "short"),
@@ -24,7 +28,7 @@ pub(crate) const KINDS: [(&str, &str); 9] = [
     ("any", "kill"),
 ];
 
-/// One fault in the script of `seed`.
+/// One fault in a script.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) plan: Plan,
@@ -48,9 +52,8 @@ impl Round {
         let history = History::of(self.plan, &changes);
         history.check_answers(&changes)?;
         let all = history.steps();
-        let stopped = changes
-            .iter()
-            .any(|it| matches!(it, Change::Mark(words) if words.starts_with("stopped ")));
+        let mut said = changes.iter().filter_map(Change::words);
+        let stopped = said.any(|words| words.starts_with("stopped "));
         if !stopped && !self.fault.kills() && bounds(&changes) != (all..=all) {
             return Err("the process ended before its script did, and did not say why".to_owned());
         }
@@ -64,10 +67,8 @@ impl Round {
             .iter()
             .rposition(|it| matches!(it, Change::Start { .. }))
             .unwrap_or(0);
-        for change in &changes[second..] {
-            if let Change::Mark(words) = change {
-                return Err(format!("it cannot be opened again: {words}"));
-            }
+        if let Some(words) = changes[second..].iter().find_map(Change::words) {
+            return Err(format!("it cannot be opened again: {words}"));
         }
         self.judge(&recorded, &history, &changes, met, cuts)?;
         Ok(true)
