@@ -14,6 +14,10 @@ use crate::process::{Honesty, Recorded, Role, scratch};
 use crate::record::{self, Change};
 use crate::script::Plan;
 
+/// The variables that choose one cut: the case, and the file with the record.
+pub(crate) const CASE: &str = "HOOKFAST_POWER_CASE";
+pub(crate) const RECORD: &str = "HOOKFAST_POWER_RECORD";
+
 /// Of so many of a hundred cuts the opening that follows is cut too.
 const SECOND_PERCENT: usize = 25;
 
@@ -208,9 +212,8 @@ impl Recording {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{}.record", self.plan.seed));
         fs::copy(&self.log, &kept).expect("the record can be kept");
         panic!(
-            "{} of {judged} cuts lost something; the first: {error}\nrepeat it with: HOOKFAST_POWER_RECORD={} \
-             HOOKFAST_POWER_CASE={case} cargo test -p hookfast-store --test power -- --ignored \
-             --exact the_chosen_cut_loses_nothing",
+            "{} of {judged} cuts lost something; the first: {error}\nrepeat it with: {RECORD}={} {CASE}={case} \
+             cargo test -p hookfast-store --test power a_power_cut_takes_nothing_that_was_acknowledged",
             failures.len(),
             kept.display()
         );

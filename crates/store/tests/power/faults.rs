@@ -3,6 +3,8 @@
 //!
 //! Owns the kinds of faults and the rounds. Must not know what is right: `judge` does.
 
+use std::str::FromStr;
+
 use crate::chance::Chance;
 use crate::cuts::Recording;
 use crate::disk::Disk;
@@ -28,11 +30,33 @@ pub(crate) const KINDS: [Kind; 9] = [
     ("any", "kill"),
 ];
 
-/// One fault in a script.
+/// The variable that chooses one round, instead of those of a test.
+pub(crate) const ROUND: &str = "HOOKFAST_POWER_FAULT";
+
+/// One fault in a script. In words: `PLAN:CLASS:HOW:NUMBER`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) plan: Plan,
     pub(crate) fault: Fault,
+}
+
+impl FromStr for Round {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let not_one = || format!("`{text}` is not PLAN:CLASS:HOW:NUMBER");
+        let words: Vec<_> = text.split(':').collect();
+        let [plan, class, how, number] = words[..] else {
+            return Err(not_one());
+        };
+        let kind = KINDS.into_iter().find(|kind| *kind == (class, how));
+        let (class, how) = kind.ok_or_else(not_one)?;
+        let number = number.parse().map_err(|_| not_one())?;
+        Ok(Self {
+            plan: plan.parse()?,
+            fault: Fault { class, how, number },
+        })
+    }
 }
 
 impl Round {
@@ -105,11 +129,26 @@ impl Round {
         let Self { plan, fault } = self;
         self.play(cuts).unwrap_or_else(|error| {
             panic!(
-                "call {} of {}: {error}\nrepeat it with: HOOKFAST_POWER_FAULT={plan}:{}:{}:{} cargo test \
-                 -p hookfast-store --test power -- --ignored --exact the_chosen_fault_loses_nothing",
-                fault.number, fault.class, fault.class, fault.how, fault.number
+                "call {} of {}: {error}\nrepeat it with: {ROUND}={plan}:{}:{}:{} cargo test \
+                 -p hookfast-store --test power {}",
+                fault.number,
+                fault.class,
+                fault.class,
+                fault.how,
+                fault.number,
+                test_of(fault.class)
             )
         })
+    }
+}
+
+/// The test that lets calls of that class fail.
+fn test_of(class: &str) -> &'static str {
+    match class {
+        "write" => "a_write_that_fails_is_never_acknowledged",
+        "sync" => "a_sync_that_fails_is_never_acknowledged",
+        "any" => "a_process_that_is_killed_at_a_call_loses_nothing",
+        _ => "a_length_a_name_or_an_opening_that_fails_loses_nothing",
     }
 }
 

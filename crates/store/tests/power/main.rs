@@ -17,7 +17,8 @@ mod script;
 mod shown;
 mod subject;
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::str::FromStr;
 
 use crate::chance::Chance;
 use crate::cuts::{Case, Recording};
@@ -37,8 +38,17 @@ fn short_or_nightly<T>(short: T, night: T) -> T {
 
 /// The first seed of several: `HOOKFAST_SEED`, else always the same.
 fn first_seed() -> u64 {
-    let given = std::env::var("HOOKFAST_SEED").ok();
-    given.map_or(1, |text| text.parse().expect("HOOKFAST_SEED is a number"))
+    chosen("HOOKFAST_SEED").unwrap_or(1)
+}
+
+/// What somebody chose for this run, who repeats a failure.
+fn chosen<T: FromStr>(variable: &str) -> Option<T> {
+    let text = std::env::var(variable).ok()?;
+    let parsed = text.parse();
+    Some(
+        parsed
+            .unwrap_or_else(|_| panic!("{variable} cannot be `{text}`: a failure prints the whole command")),
+    )
 }
 
 /// What the asynchronous calls of a test run on.
@@ -47,10 +57,13 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.enable_time().build().expect("a runtime can be made")
 }
 
+/// Also the process that the other tests start: see `process`.
 #[test]
-#[ignore = "it is the process that the other tests start"]
-fn the_process_under_test() {
-    process::play();
+fn a_process_goes_through_its_script_and_the_record_tells_all_of_it() {
+    if !process::play() {
+        let recording = Recording::make(small(first_seed()), Honesty::AfterTheAnswer);
+        assert_eq!(recording.history.check_answers(&recording.changes), Ok(()));
+    }
 }
 
 /// The script of `seed` that is cut: with large bodies, or with small ones and many openings.
@@ -64,6 +77,12 @@ fn plan(seed: u64) -> Plan {
 
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    if let (Some(case), Some(log)) = (chosen::<Case>(cuts::CASE), std::env::var_os(cuts::RECORD)) {
+        let recording = Recording::kept(&case, Path::new(&log));
+        let (_, failures) = recording.judge(&[case], |_| true, |_| true);
+        assert!(failures.is_empty(), "{}", failures[0].1);
+        return;
+    }
     let (seeds, cuts) = short_or_nightly((2, 75), (8, 300));
     let mut copies = 0;
     for seed in first_seed()..first_seed() + seeds {
@@ -212,6 +231,10 @@ fn small(seed: u64) -> Plan {
 
 /// Lets calls fail in these ways: some of them or, in a night, one after the other until none is left.
 fn fail_calls(kinds: &[Kind]) {
+    if let Some(round) = chosen::<Round>(faults::ROUND) {
+        assert!(round.play_or_tell(4), "the fault met nothing");
+        return;
+    }
     let seed = first_seed();
     for kind in kinds.iter().copied() {
         if short_or_nightly(false, true) {
@@ -279,40 +302,4 @@ fn a_length_a_name_or_an_opening_that_fails_loses_nothing() {
 #[test]
 fn a_process_that_is_killed_at_a_call_loses_nothing() {
     fail_calls(&KINDS[8..]);
-}
-
-fn chosen(variable: &str) -> String {
-    let given = std::env::var(variable);
-    given.unwrap_or_else(|_| panic!("{variable} is not set: a failure prints the whole command"))
-}
-
-#[test]
-#[ignore = "a failure of the others prints how it is run"]
-fn the_chosen_cut_loses_nothing() {
-    let log = PathBuf::from(chosen("HOOKFAST_POWER_RECORD"));
-    let case: Case = chosen("HOOKFAST_POWER_CASE").parse().expect("it is a case");
-    let recording = Recording::kept(&case, &log);
-    let (_, failures) = recording.judge(&[case], |_| true, |_| true);
-    assert!(failures.is_empty(), "{}", failures[0].1);
-}
-
-#[test]
-#[ignore = "a failure of the others prints how it is run"]
-fn the_chosen_fault_loses_nothing() {
-    let text = chosen("HOOKFAST_POWER_FAULT");
-    let words: Vec<_> = text.split(':').collect();
-    let [plan, class, how, number] = words[..] else {
-        panic!("`{text}` is not PLAN:CLASS:HOW:NUMBER");
-    };
-    let kind = KINDS
-        .into_iter()
-        .find(|kind| *kind == (class, how))
-        .expect("it is a known fault");
-    let fault = Fault {
-        class: kind.0,
-        how: kind.1,
-        number: number.parse().expect("the last word is a number"),
-    };
-    let plan = plan.parse().expect("it is a plan");
-    assert!((Round { plan, fault }).play_or_tell(4), "the fault met nothing");
 }

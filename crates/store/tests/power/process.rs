@@ -19,7 +19,9 @@ use tempfile::TempDir;
 use crate::script::{Answer, Plan, Script, Step, probes};
 use crate::{runtime, subject};
 
-/// What a process is to do; it is one of these tests where this is not set.
+/// The test that is such a process where [`ROLE`] is set.
+const TEST: &str = "a_process_goes_through_its_script_and_the_record_tells_all_of_it";
+/// What a process is to do.
 const ROLE: &str = "HOOKFAST_POWER_ROLE";
 /// How long a sync takes: long enough for what is asked at once to be committed together.
 const SYNC_MICROS: &str = "200";
@@ -124,7 +126,7 @@ impl Recorded {
         let may_die = fault.is_some_and(Fault::kills);
         let fault = fault.map(|it| format!("{}:{}:{}", it.class, it.how, it.number));
         let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
-            .args(["--exact", "the_process_under_test", "--ignored", "--nocapture"])
+            .args(["--exact", TEST, "--nocapture"])
             .env(ROLE, role.words())
             .env("LD_PRELOAD", library())
             .env("DISKSHIM_ROOT", self.root())
@@ -197,10 +199,10 @@ fn library() -> &'static Path {
     })
 }
 
-/// Is the process under test, where this process was started as one.
-pub(crate) fn play() {
+/// Is the process under test, where this process was started as one; false where it was not.
+pub(crate) fn play() -> bool {
     let Ok(words) = std::env::var(ROLE) else {
-        return;
+        return false;
     };
     let role = Role::parse(&words).unwrap_or_else(|| panic!("not a role: {words}"));
     let variable = |name| PathBuf::from(std::env::var_os(name).expect("the shim's variables are set"));
@@ -230,6 +232,7 @@ pub(crate) fn play() {
             }
         }
     });
+    true
 }
 
 /// What the process says, in order with what it does to its disk.
