@@ -36,9 +36,12 @@ fn short_or_nightly<T>(short: T, night: T) -> T {
     }
 }
 
-/// The first seed of several: `HOOKFAST_SEED`, else always the same.
+/// The variable that chooses other scripts.
+const SEED: &str = "HOOKFAST_SEED";
+
+/// The first seed of several: always the same where none was chosen.
 fn first_seed() -> u64 {
-    chosen("HOOKFAST_SEED").unwrap_or(1)
+    chosen(SEED).unwrap_or(1)
 }
 
 /// What somebody chose for this run, who repeats a failure.
@@ -83,17 +86,16 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
         assert!(failures.is_empty(), "{}", failures[0].1);
         return;
     }
-    let (seeds, cuts) = short_or_nightly((2, 75), (8, 300));
+    let (seeds, cuts) = short_or_nightly((2, 75), (6, 600));
     let mut copies = 0;
     for seed in first_seed()..first_seed() + seeds {
         let recording = Recording::make(plan(seed), Honesty::AfterTheAnswer);
         cut_and_judge(&recording, cuts);
         copies += recording.copies_of_the_log();
     }
-    assert!(
-        copies > 0,
-        "the log was never copied while events came in: choose another HOOKFAST_SEED"
-    );
+    // Of one's own script this is not sure.
+    let own = std::env::var_os(SEED).is_some();
+    assert!(own || copies > 0, "the log was never copied while events came in");
 }
 
 fn cut_and_judge(recording: &Recording, cuts: usize) {
