@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod fuzz;
 mod metadata;
 mod mutants;
 mod output;
@@ -32,6 +33,8 @@ enum Command {
     Nightly(test::Options),
     /// Prove that the tests see bugs: each deliberate one must be caught.
     Mutants,
+    /// Give every parser bytes that reach ever more of its code.
+    Fuzz(fuzz::Options),
     /// Check the rules of the tree that no compiler knows.
     Tidy,
     /// Check what is depended on against `deny.toml`.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options, test::Extent::Change),
         Command::Nightly(options) => test::run(&options, test::Extent::Night),
         Command::Mutants => mutants::run(),
+        Command::Fuzz(options) => fuzz::run(options),
         Command::Tidy => tidy::run(),
         Command::Policy => policy::run(),
     };

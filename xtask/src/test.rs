@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::metadata::{Metadata, cargo};
 use crate::output::{root, say};
-use crate::{mutants, tools};
+use crate::{fuzz, mutants, tools};
 
 /// Seeds that the simulator runs in a night.
 const SEEDS_OF_A_NIGHT: &str = "5000";
@@ -31,6 +31,14 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
+    /// For how many seconds each target of the fuzzer is given inputs. At night, an hour for all of them.
+    fn fuzz_seconds(self) -> u32 {
+        match self {
+            Self::Change => 2,
+            Self::Night => 280,
+        }
+    }
+
     /// The variables that say so to the tests.
     fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -40,8 +48,8 @@ impl Extent {
     }
 }
 
-/// Installs what is missing and runs all tests: the ones in doc comments and the mutants first, so that the last lines
-/// are the runner's own.
+/// Installs what is missing and runs all tests: the ones in doc comments, the mutants and the fuzzer first, so that the
+/// last lines are the runner's own.
 pub(crate) fn run(options: &Options, extent: Extent) -> Result<ExitCode> {
     let environment = tools::provide(&Metadata::read()?.target_directory)?;
     let run = |what: &str, command: &mut Command| {
@@ -57,6 +65,7 @@ pub(crate) fn run(options: &Options, extent: Extent) -> Result<ExitCode> {
     if options.rest.is_empty() {
         failed |= !run("cargo test --doc", cargo().args(["test", "--doc", "--workspace"]))?.success();
         failed |= !mutants::all_are_caught()?;
+        failed |= !fuzz::every(extent.fuzz_seconds())?;
     }
     if options.rest.is_empty() && extent == Extent::Night {
         let mut simulator = cargo();

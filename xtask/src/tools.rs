@@ -28,6 +28,11 @@ const TOOLS: &[Tool] = &[
         is_there: || succeeds("cc", &["--version"]),
     },
     Tool {
+        what: "a C++ compiler (c++), for the fuzzer",
+        packages: &["g++"],
+        is_there: || succeeds("c++", &["--version"]),
+    },
+    Tool {
         what: "Python 3.9 or newer with venv (python3)",
         packages: &["python3", "python3-venv"],
         is_there: || {

@@ -58,6 +58,11 @@ const RULES: &[Rule] = &[
         must_not_use: &["hyper", "axum"],
     },
     Rule {
+        member: "fuzz",
+        may_use: &["hookfast", "hookfast-engine", "hookfast-signature"],
+        must_not_use: &[],
+    },
+    Rule {
         member: "bench",
         may_use: &[
             "hookfast",

@@ -31,7 +31,7 @@ pub mod extract;
 pub mod handshake;
 pub mod listener;
 pub mod meter;
-mod peer;
+pub mod peer;
 pub mod rate;
 pub mod rejections;
 pub mod release;

@@ -13,7 +13,8 @@ const MAX_HOPS: usize = 32;
 
 /// The address that a request came from: the connection's own, or the nearest one in `X-Forwarded-For` that is
 /// no trusted proxy.
-pub(super) fn address(connection: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+#[must_use]
+pub fn address(connection: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let connection = connection.to_canonical();
     if trusted.is_empty() || !is_trusted(connection) {
