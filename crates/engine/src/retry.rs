@@ -68,7 +68,8 @@ fn parse_range(word: &str) -> Result<(u16, u16), CodeSetError> {
     let class = word
         .strip_suffix("xx")
         .and_then(|digit| digit.parse::<u16>().ok())
-        .map(|n| (n * 100, n * 100 + 99));
+        .filter(|class| (1..=5).contains(class))
+        .map(|class| (class * 100, class * 100 + 99));
     let range = word
         .split_once('-')
         .and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
@@ -412,6 +413,10 @@ mod tests {
 
     #[test]
     fn code_sets_are_read_from_words_and_wrong_words_are_named() {
+        // 657 times a hundred is 164 in sixteen bits.
+        for wrong in ["0xx", "6xx", "657xx", "4294xx", "99", "600", "504-500"] {
+            assert!(CodeSet::parse([wrong]).is_err(), "{wrong}");
+        }
         let set = CodeSet::parse(["2xx", "429", "500-504"]).unwrap();
         assert_eq!(set.words(), ["2xx", "429", "500-504"]);
         let expected = [

@@ -2,4 +2,4 @@
 //! It must not know the targets. `cargo xtask fuzz` builds and runs it.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(init: { fuzz::choose() }, |bytes: &[u8]| { fuzz::chosen(bytes) });
+libfuzzer_sys::fuzz_target!(init: { fuzz::choose() }, |bytes: &[u8]| fuzz::chosen(bytes));
