@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use hookfast::outbox::envelope::{Form, NOTIFICATION_BYTES_MOST, Published, check_size, fit, notification};
 use hookfast_engine::time::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 const FORMS: [Form; 2] = [Form::Nylas, Form::Standard];
 
@@ -11,7 +13,19 @@ fn now() -> Timestamp {
     Timestamp::from_secs(1_700_000_000)
 }
 
-fn parsed(body: &Bytes) -> Value {
+/// A notification as a receiver reads it. Its data is only looked at as JSON: what an application publishes may have an
+/// escape in it, such as half of a surrogate pair, that some parsers take for no text.
+#[derive(Deserialize)]
+struct Sent<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    webhook_delivery_attempt: u32,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+fn sent(body: &Bytes) -> Sent<'_> {
     serde_json::from_slice(body).expect("a notification is JSON")
 }
 
@@ -24,16 +38,23 @@ pub(crate) fn publish(bytes: &[u8]) {
     };
     let small_enough = check_size(&published, now()).is_ok();
     for form in FORMS {
-        let sent = notification(bytes, form, 3, now(), None).expect("what parsed once parses again");
-        let value = parsed(&sent.body);
-        assert_eq!(value["id"], *published.id);
-        assert_eq!(value["type"], *sent.event_type);
-        assert_eq!(value["webhook_delivery_attempt"], 3);
+        let made = notification(bytes, form, 3, now(), None).expect("what parsed once parses again");
+        let read = sent(&made.body);
+        assert_eq!(
+            (&*read.id, &*read.event_type),
+            (&*published.id, &*made.event_type)
+        );
+        assert_eq!(read.webhook_delivery_attempt, 3);
+        assert_eq!(
+            read.data.map(RawValue::get),
+            published.data.map(RawValue::get).filter(|data| *data != "null"),
+            "what was published goes out byte for byte"
+        );
         if small_enough && matches!(form, Form::Nylas) {
-            assert!(sent.body.len() <= NOTIFICATION_BYTES_MOST);
+            assert!(made.body.len() <= NOTIFICATION_BYTES_MOST);
         }
         let renamed = notification(bytes, form, 1, now(), Some("evt_2")).expect("it parses");
-        assert_eq!(parsed(&renamed.body)["id"], "evt_2");
+        assert_eq!(sent(&renamed.body).id, "evt_2");
     }
 }
 
@@ -51,12 +72,12 @@ pub(crate) fn truncate(bytes: &[u8]) {
     let event = event.to_string();
     let published = Published::parse(event.as_bytes()).expect("an event");
     for form in FORMS {
-        let Ok(sent) = fit(&published, form, 1, now()) else {
+        let Ok(made) = fit(&published, form, 1, now()) else {
             continue;
         };
-        assert!(sent.truncated && sent.event_type == "message.created.truncated");
-        assert!(sent.body.len() <= NOTIFICATION_BYTES_MOST);
-        let value = parsed(&sent.body);
+        assert!(made.truncated && made.event_type == "message.created.truncated");
+        assert!(made.body.len() <= NOTIFICATION_BYTES_MOST);
+        let value: Value = serde_json::from_slice(&made.body).expect("a notification is JSON");
         assert_eq!(value["data"]["object"]["id"], "m");
         assert_eq!(value["data"]["object"].get("body"), None);
     }
