@@ -22,6 +22,26 @@ const INPUT_SECONDS: u32 = 20;
 /// … and none is longer than so many bytes.
 const INPUT_BYTES: u32 = 8192;
 
+/// How long a target is given inputs.
+#[derive(Clone, Copy)]
+pub(crate) enum Effort {
+    /// So many inputs, from the same beginning and so nearly the same each time: it fails for what was changed, and
+    /// hardly by chance.
+    Inputs(u32),
+    /// Inputs that nobody tried before, for so many seconds.
+    Seconds(u32),
+}
+
+impl Effort {
+    /// What says so to libFuzzer.
+    fn arguments(self) -> Vec<String> {
+        match self {
+            Self::Inputs(inputs) => vec![format!("-runs={inputs}"), "-seed=1".to_owned()],
+            Self::Seconds(seconds) => vec![format!("-max_total_time={seconds}")],
+        }
+    }
+}
+
 /// What can be asked of the fuzzer.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -32,9 +52,9 @@ pub(crate) struct Options {
     seconds: u32,
 }
 
-/// Fuzzes every target for `seconds`; whether nothing broke.
-pub(crate) fn every(seconds: u32) -> Result<bool> {
-    Ok(broken(&targets()?, seconds)?.is_empty())
+/// Fuzzes every target; whether nothing broke.
+pub(crate) fn every(effort: Effort) -> Result<bool> {
+    Ok(broken(&targets()?, effort)?.is_empty())
 }
 
 /// Fuzzes the targets asked for; fails where one found an input that breaks a promise.
@@ -48,7 +68,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     } else {
         options.targets
     };
-    let broken = broken(&chosen, options.seconds)?;
+    let broken = broken(&chosen, Effort::Seconds(options.seconds))?;
     if !broken.is_empty() {
         bail!("fuzz: broken: {}", broken.join(", "));
     }
@@ -56,11 +76,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
 }
 
 /// Those of the targets that an input broke.
-fn broken(targets: &[String], seconds: u32) -> Result<Vec<&str>> {
+fn broken(targets: &[String], effort: Effort) -> Result<Vec<&str>> {
     let (program, home) = build()?;
     let mut broken = Vec::new();
     for target in targets {
-        if !fuzz(&program, &home, target, seconds)? {
+        if !fuzz(&program, &home, target, effort)? {
             broken.push(target.as_str());
         }
     }
@@ -117,14 +137,21 @@ fn host() -> Result<String> {
 }
 
 /// Runs one target; whether nothing broke.
-fn fuzz(program: &Path, home: &Path, target: &str, seconds: u32) -> Result<bool> {
-    let grown = home.join("corpus").join(target);
+fn fuzz(program: &Path, home: &Path, target: &str, effort: Effort) -> Result<bool> {
+    // What was found earlier would make the same inputs lead elsewhere.
+    let grown = match effort {
+        Effort::Inputs(_) => home.join("fresh").join(target),
+        Effort::Seconds(_) => home.join("corpus").join(target),
+    };
+    if matches!(effort, Effort::Inputs(_)) && grown.exists() {
+        fs::remove_dir_all(&grown).with_context(|| format!("cannot empty {}", grown.display()))?;
+    }
     let found = home.join("found").join(target);
     for directory in [&grown, &found] {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let output = Command::new(program)
-        .arg(format!("-max_total_time={seconds}"))
+        .args(effort.arguments())
         .arg(format!("-max_len={INPUT_BYTES}"))
         .arg(format!("-timeout={INPUT_SECONDS}"))
         .arg(format!("-artifact_prefix={}/", found.display()))

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::fuzz::Effort;
 use crate::metadata::{Metadata, cargo};
 use crate::output::{root, say};
 use crate::{fuzz, mutants, tools};
@@ -31,11 +32,11 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    /// For how many seconds each target of the fuzzer is given inputs. At night, an hour for all of them.
-    fn fuzz_seconds(self) -> u32 {
+    /// How long each target of the fuzzer is given inputs. At night, an hour for all of them.
+    fn of_the_fuzzer(self) -> Effort {
         match self {
-            Self::Change => 2,
-            Self::Night => 280,
+            Self::Change => Effort::Inputs(3_000),
+            Self::Night => Effort::Seconds(280),
         }
     }
 
@@ -65,7 +66,7 @@ pub(crate) fn run(options: &Options, extent: Extent) -> Result<ExitCode> {
     if options.rest.is_empty() {
         failed |= !run("cargo test --doc", cargo().args(["test", "--doc", "--workspace"]))?.success();
         failed |= !mutants::all_are_caught()?;
-        failed |= !fuzz::every(extent.fuzz_seconds())?;
+        failed |= !fuzz::every(extent.of_the_fuzzer())?;
     }
     if options.rest.is_empty() && extent == Extent::Night {
         let mut simulator = cargo();
