@@ -1,4 +1,4 @@
-//! Owns senders as providers are: each posts unique signed notifications and remembers which were answered 200.
+//! Owns senders as providers are: each posts unique signed notifications and remembers which were acknowledged.
 //! It must not know what becomes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::http::Connection;
 use super::nylas;
+use super::server::ADMIN_KEY;
 use super::time::wait_for;
 
 /// How the senders go about it.
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) copies: usize,
     /// How long a sender waits between two notifications.
     pub(crate) pause: Duration,
+    /// Whether each is published at the admin listener, as an application does, in place of posted to the source.
+    pub(crate) publishes: bool,
 }
 
 impl Plan {
@@ -39,6 +42,7 @@ impl Plan {
             repeat: false,
             copies: 0,
             pause: Duration::ZERO,
+            publishes: false,
         }
     }
 
@@ -94,13 +98,13 @@ impl Plan {
 pub(crate) struct Sent {
     /// The ids that were posted at all, whatever was answered.
     pub(crate) posted: BTreeSet<String>,
-    /// The ids that were answered 200 at least once.
+    /// The ids that were acknowledged at least once.
     pub(crate) acknowledged: BTreeSet<String>,
-    /// How often each status other than 200 was answered.
+    /// How often each other status was answered.
     pub(crate) refused: BTreeMap<u16, usize>,
     /// How often no answer came.
     pub(crate) unanswered: usize,
-    /// How many requests were answered 200, repeats among them.
+    /// How many requests were acknowledged, repeats among them.
     pub(crate) answered: usize,
 }
 
@@ -171,19 +175,22 @@ impl Sender {
                 break;
             }
             let id = format!("{}-{}-{serial}", self.plan.prefix, self.number);
-            let body = nylas::notification(&id);
-            let signature = nylas::sign(nylas::SECRET, &body);
+            let request = if self.plan.publishes {
+                Request::publishing(&id)
+            } else {
+                Request::notifying(&id)
+            };
             self.sent.posted.insert(id.clone());
-            let mut taken = self.post(&body, &signature);
+            let mut taken = self.post(&request);
             while !taken && self.plan.repeat && !self.stopped() {
                 std::thread::sleep(Duration::from_millis(20));
-                taken = self.post(&body, &signature);
+                taken = self.post(&request);
             }
             if taken {
                 self.acknowledged.fetch_add(1, Ordering::SeqCst);
                 self.sent.acknowledged.insert(id);
                 for _ in 0..self.plan.copies {
-                    self.post(&body, &signature);
+                    self.post(&request);
                 }
             } else if self.connection.is_none() {
                 // The server is down: no busy loop.
@@ -198,28 +205,57 @@ impl Sender {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// Whether the answer was 200.
-    fn post(&mut self, body: &[u8], signature: &str) -> bool {
+    /// Whether it was acknowledged.
+    fn post(&mut self, request: &Request) -> bool {
         let connection = match self.connection.take() {
             Some(connection) => Ok(connection),
             None => Connection::open(self.to),
         };
-        let headers = [
-            ("content-type", "application/json"),
-            (nylas::SIGNATURE_HEADER, signature),
-        ];
+        let (name, value) = &request.proof;
+        let headers = [("content-type", "application/json"), (*name, value.as_str())];
         let answer = connection.and_then(|mut connection| {
-            let answer = connection.send("POST", nylas::PATH, &headers, body)?;
+            let answer = connection.send("POST", request.path, &headers, &request.body)?;
             if answer.header("connection") != Some("close") {
                 self.connection = Some(connection);
             }
             Ok(answer.status)
         });
         match answer {
-            Ok(200) => self.sent.answered += 1,
+            Ok(status) if status == request.acknowledged => self.sent.answered += 1,
             Ok(status) => *self.sent.refused.entry(status).or_default() += 1,
             Err(_) => self.sent.unanswered += 1,
         }
-        matches!(answer, Ok(200))
+        answer.is_ok_and(|status| status == request.acknowledged)
+    }
+}
+
+/// What is posted for one id, and the status that acknowledges it.
+struct Request {
+    path: &'static str,
+    proof: (&'static str, String),
+    body: Vec<u8>,
+    acknowledged: u16,
+}
+
+impl Request {
+    /// The signed notification, as a provider posts it.
+    fn notifying(id: &str) -> Self {
+        let body = nylas::notification(id);
+        Self {
+            path: nylas::PATH,
+            proof: (nylas::SIGNATURE_HEADER, nylas::sign(nylas::SECRET, &body)),
+            body,
+            acknowledged: 200,
+        }
+    }
+
+    /// The same as an event that an application publishes.
+    fn publishing(id: &str) -> Self {
+        Self {
+            path: "/api/v1/events",
+            proof: ("authorization", format!("Bearer {ADMIN_KEY}")),
+            body: nylas::event(id),
+            acknowledged: 202,
+        }
     }
 }
