@@ -28,11 +28,7 @@ impl RouteTable {
     #[must_use]
     pub fn new(topology: &Topology) -> Self {
         let mut table = Self::default();
-        for destination in topology
-            .destinations
-            .values()
-            .filter(|destination| destination.deleted_at.is_none())
-        {
+        for destination in topology.live_destinations() {
             for source in &destination.sources {
                 let patterns = table.sources.entry(*source).or_default();
                 for pattern in &destination.trigger_types {

@@ -40,14 +40,10 @@ impl Topology {
         self.sources.values().find(|source| source.name == name)
     }
 
-    /// The destination of that name in that application, deleted ones left out.
-    #[must_use]
-    pub fn destination_named(&self, application: ApplicationId, name: &str) -> Option<&Destination> {
-        self.destinations.values().find(|destination| {
-            destination.application == application
-                && destination.name == name
-                && destination.deleted_at.is_none()
-        })
+    /// The destinations that are not deleted.
+    pub fn live_destinations(&self) -> impl Iterator<Item = &Destination> {
+        let all = self.destinations.values();
+        all.filter(|destination| destination.deleted_at.is_none())
     }
 
     /// The destination with that number.
@@ -266,6 +262,35 @@ pub struct Source {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// How long a repeat is recognised where nobody says otherwise.
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(7 * 86_400);
+
+impl Source {
+    /// A source with every setting at its default, and no secret yet.
+    #[must_use]
+    pub fn new(id: SourceId, application: ApplicationId, name: &str, provider: &str, now: Timestamp) -> Self {
+        Self {
+            id,
+            application,
+            name: name.to_owned(),
+            provider: provider.to_owned(),
+            verify: Verify::Signature,
+            secrets: Vec::new(),
+            dedupe_window: DEDUPE_WINDOW,
+            dedupe_key: DedupeKey::Provider,
+            on_invalid: OnInvalid::Refuse,
+            tolerance: None,
+            body_limit: None,
+            rate_limit: None,
+            scheme: BTreeMap::new(),
+            public_url: None,
+            origin: Origin::Api,
+            created_at: now,
+            updated_at: now,
+        }
+    }
 }
 
 /// How a source checks signatures.

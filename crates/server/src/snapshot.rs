@@ -78,11 +78,7 @@ impl Snapshot {
                 }),
             )
         });
-        let destinations = topology
-            .destinations
-            .values()
-            .filter(|destination| destination.deleted_at.is_none());
-        let destinations = destinations.map(|destination| {
+        let destinations = topology.live_destinations().map(|destination| {
             let policy = topology.policy(&destination.policy).unwrap_or_else(Policy::inbox);
             let ready = self.unchanged(destination, &policy);
             let ready = ready.unwrap_or_else(|| {

@@ -1,24 +1,22 @@
 //! Chance from a seed.
 //!
-//! Owns the only source of randomness of a run (`SplitMix64`). The same seed draws the same numbers.
+//! Owns the only source of randomness of a run (by the store's own generator for tests). The same seed draws the same numbers.
 
 use std::time::Duration;
 
+use hookfast_store::conformance::Random;
+
 /// A generator of numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Chance(Random);
 
 impl Chance {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut hash = self.0;
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        hash ^ (hash >> 31)
+        self.0.draw()
     }
 
     /// A number from `low` to `high`, both included.

@@ -5,12 +5,11 @@
 //! delivery. An effect takes a little while to reach the store, and so does what came of it to be heard, so that
 //! others and deaths get in between.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hookfast_engine::dispatch::{self, DestinationLimits, Effect, End, EndResult, Input};
+use hookfast_engine::dispatch::{self, Effect, End, EndResult, Input};
 use hookfast_engine::event::HeaderBlock;
-use hookfast_engine::health::Gate;
 use hookfast_engine::id::DestinationId;
 use hookfast_engine::outcome::Outcome;
 use hookfast_engine::retry::{Policy, Verdict};
@@ -472,20 +471,8 @@ impl World {
             .iter()
             .map(|it| it.id)
             .filter(|id| !process.open.contains(id));
-        let standings = self.standings(node, new.collect()).into_iter();
-        let standings: BTreeMap<_, _> = standings.map(|each| (each.destination, each)).collect();
-        let limits = push.iter().map(|it| {
-            let standing = standings.get(&it.id);
-            DestinationLimits {
-                destination: it.id,
-                concurrency: it.concurrency,
-                rate: it.rate_limit,
-                gate: standing.map_or(Gate::Ready, |standing| standing.gate),
-                // Where the store could not say it, a claim will.
-                next_due: standing.map_or(Some(Timestamp::EPOCH), |standing| standing.next_due),
-            }
-        });
-        let limits: Vec<_> = limits.collect();
+        let standings = self.standings(node, new.collect());
+        let limits = Standing::limits(push, standings);
         if let Some(process) = &mut self.nodes[node].process {
             process.open = limits.iter().map(|limits| limits.destination).collect();
         }

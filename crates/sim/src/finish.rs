@@ -70,11 +70,9 @@ impl World {
 
     fn all_open(&self) -> bool {
         let topology = self.topology();
-        let mut alive = topology
-            .destinations
-            .values()
-            .filter(|it| it.deleted_at.is_none());
-        alive.all(|it| it.status == DestinationStatus::Active)
+        topology
+            .live_destinations()
+            .all(|it| it.status == DestinationStatus::Active)
     }
 
     /// How many deliveries are still to be finished.

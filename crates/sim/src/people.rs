@@ -87,17 +87,18 @@ impl World {
     }
 
     fn change(&mut self, node: usize, id: DestinationId, change: impl FnOnce(&mut Destination)) -> bool {
-        let topology = self.topology();
-        let Some(destination) = topology
-            .destinations
-            .get(&id)
-            .filter(|it| it.deleted_at.is_none())
-        else {
+        let Some(mut changed) = self.live(id) else {
             return false;
         };
-        let mut changed = destination.clone();
         change(&mut changed);
         self.put(node, vec![TopologyChange::PutDestination(changed)])
+    }
+
+    /// The destination, where it is not deleted.
+    fn live(&self, id: DestinationId) -> Option<Destination> {
+        let topology = self.topology();
+        let found = topology.destinations.get(&id);
+        found.filter(|it| it.deleted_at.is_none()).cloned()
     }
 
     fn set_status(&mut self, node: usize, id: DestinationId, status: DestinationStatus) -> bool {
@@ -120,12 +121,7 @@ impl World {
 
     /// Resumes or reactivates, after giving up what was held where that is wanted.
     fn open(&mut self, node: usize, id: DestinationId, discard: bool) {
-        let topology = self.topology();
-        let Some(destination) = topology
-            .destinations
-            .get(&id)
-            .filter(|it| it.deleted_at.is_none())
-        else {
+        let Some(destination) = self.live(id) else {
             return;
         };
         if destination.status == DestinationStatus::Active {
@@ -166,11 +162,7 @@ impl World {
         self.count(Kind::Replay);
         let time = self.nodes[node].time(self.now);
         let topology = self.topology();
-        let alive = topology
-            .destinations
-            .values()
-            .filter(|it| it.deleted_at.is_none());
-        let alive: Vec<DestinationId> = alive.map(|it| it.id).collect();
+        let alive: Vec<DestinationId> = topology.live_destinations().map(|it| it.id).collect();
         let destination = (!alive.is_empty() && self.chance.percent(50)).then(|| self.chance.pick(&alive));
         let state = self
             .chance

@@ -2,14 +2,11 @@
 //!
 //! Owns what is set up in it and when everything that was drawn will happen. Must not know what comes of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookfast_engine::id::{DestinationId, SourceId};
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{
-    Application, DedupeKey, Destination, DestinationKind, OnInvalid, Origin, Source, TopologyChange, Verify,
-};
+use hookfast_engine::topology::{Application, Destination, DestinationKind, Origin, Source, TopologyChange};
 
 use crate::START;
 use crate::destination::Behaviour;
@@ -145,23 +142,9 @@ impl World {
 
     fn new_source(&self) -> Source {
         Source {
-            id: self.source,
-            application: self.application,
-            name: "nylas".to_owned(),
-            provider: "nylas".to_owned(),
-            verify: Verify::Signature,
-            secrets: Vec::new(),
             dedupe_window: self.scenario.dedupe_window,
-            dedupe_key: DedupeKey::Provider,
-            on_invalid: OnInvalid::Refuse,
-            tolerance: None,
-            body_limit: None,
-            rate_limit: None,
-            scheme: BTreeMap::new(),
-            public_url: None,
             origin: Origin::File,
-            created_at: START,
-            updated_at: START,
+            ..Source::new(self.source, self.application, "nylas", "nylas", START)
         }
     }
 

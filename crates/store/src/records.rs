@@ -3,11 +3,13 @@
 //! Owns the plain values of the [`crate::Store`] trait's methods: no behaviour, no wire format. Must not know
 //! how a store keeps them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hookfast_engine::delivery::{DeliveryKey, DeliveryState, Progress};
+use hookfast_engine::dispatch::DestinationLimits;
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::health::Gate;
 use hookfast_engine::id::{
@@ -16,7 +18,7 @@ use hookfast_engine::id::{
 use hookfast_engine::outcome::Outcome;
 use hookfast_engine::retry::Verdict;
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::DestinationStatus;
+use hookfast_engine::topology::{Destination, DestinationStatus};
 use serde::{Deserialize, Serialize};
 
 /// An event to be taken.
@@ -144,6 +146,29 @@ pub struct Standing {
     pub next_due: Option<Timestamp>,
     /// What its health admits.
     pub gate: Gate,
+}
+
+impl Standing {
+    /// What a dispatcher is told of these destinations, where the store said so much of how they stand. One of which it
+    /// said nothing may be tried, and a claim will tell what waits for it.
+    #[must_use]
+    pub fn limits<'a>(
+        destinations: impl IntoIterator<Item = &'a Destination>,
+        known: impl IntoIterator<Item = Self>,
+    ) -> Vec<DestinationLimits> {
+        let known: HashMap<_, _> = known.into_iter().map(|each| (each.destination, each)).collect();
+        let limits = |destination: &Destination| {
+            let standing = known.get(&destination.id);
+            DestinationLimits {
+                destination: destination.id,
+                concurrency: destination.concurrency,
+                rate: destination.rate_limit,
+                gate: standing.map_or(Gate::Ready, |standing| standing.gate),
+                next_due: standing.map_or(Some(Timestamp::EPOCH), |standing| standing.next_due),
+            }
+        };
+        destinations.into_iter().map(limits).collect()
+    }
 }
 
 /// A delivery in flight, with all that sending needs.

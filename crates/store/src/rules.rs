@@ -93,7 +93,7 @@ pub fn change_topology(
 /// Finds the destinations whose status is another one now.
 fn note_statuses(before: &Topology, now: Timestamp, after: &mut TopologyChanged) {
     let version = after.topology.version;
-    for destination in live(&after.topology) {
+    for destination in after.topology.live_destinations() {
         let Some(old) = before.destinations.get(&destination.id) else {
             continue;
         };
@@ -347,7 +347,7 @@ fn check_names(topology: &Topology) -> Result<()> {
         }
     }
     let mut in_application = BTreeSet::new();
-    for destination in live(topology) {
+    for destination in topology.live_destinations() {
         if !in_application.insert((destination.application, destination.name.as_str())) {
             return refused(format!(
                 "there is already a destination named `{}` in this application",
@@ -358,18 +358,11 @@ fn check_names(topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-fn live(topology: &Topology) -> impl Iterator<Item = &Destination> {
-    topology
-        .destinations
-        .values()
-        .filter(|destination| destination.deleted_at.is_none())
-}
-
 fn check_references(topology: &Topology) -> Result<()> {
     for source in topology.sources.values() {
         application_exists(topology, source.application, &source.name)?;
     }
-    for destination in live(topology) {
+    for destination in topology.live_destinations() {
         application_exists(topology, destination.application, &destination.name)?;
         for id in &destination.sources {
             if topology.owner_of(*id) != Some(destination.application) {

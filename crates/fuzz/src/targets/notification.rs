@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hookfast::ingest::extract::Extraction;
@@ -13,7 +12,7 @@ use hookfast::ingest::scan::{Path, Scan};
 use hookfast_engine::event::HeaderBlock;
 use hookfast_engine::id::{ApplicationId, SourceId};
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{DedupeKey, OnInvalid, Origin, Source, Verify};
+use hookfast_engine::topology::{DedupeKey, Source};
 use hookfast_signature::PROVIDERS;
 use serde_json::Number;
 
@@ -175,24 +174,12 @@ pub(crate) fn gzip(bytes: &[u8]) {
 
 /// The extraction of each provider and of a generic source, and whether its dedupe key is the body itself.
 fn extractions() -> impl Iterator<Item = (Extraction, bool)> {
-    let source = |provider: &str, dedupe_key: DedupeKey| Source {
-        id: SourceId::from_u128(1),
-        application: ApplicationId::from_u128(2),
-        name: "fuzz".to_owned(),
-        provider: provider.to_owned(),
-        verify: Verify::Signature,
-        secrets: Vec::new(),
-        dedupe_window: Duration::from_secs(3_600),
-        dedupe_key,
-        on_invalid: OnInvalid::Refuse,
-        tolerance: None,
-        body_limit: None,
-        rate_limit: None,
-        scheme: BTreeMap::new(),
-        public_url: None,
-        origin: Origin::Api,
-        created_at: Timestamp::EPOCH,
-        updated_at: Timestamp::EPOCH,
+    let source = |provider: &str, dedupe_key: DedupeKey| {
+        let (id, application) = (SourceId::from_u128(1), ApplicationId::from_u128(2));
+        Source {
+            dedupe_key,
+            ..Source::new(id, application, "fuzz", provider, Timestamp::EPOCH)
+        }
     };
     let of_providers = PROVIDERS.iter().map(move |provider| {
         let extraction = Extraction::new(&source(provider.slug, DedupeKey::Provider), Some(provider));

@@ -19,15 +19,37 @@ pub(crate) fn verify(bytes: &[u8]) {
     let name = parts.text();
     let asked = provider(&name).map_or(PROVIDERS, std::slice::from_ref);
     let secret = Secret::new(parts.text());
-    let (method, url, headers, body) = (parts.text(), parts.text(), parts.headers(), parts.rest());
-    let request = Request {
-        method: &method,
-        url: Some(&url),
-        headers: &headers,
-        body,
-    };
+    let posted = Posted::of(parts);
     for scheme in asked.iter().flat_map(schemes) {
-        judge(scheme, &secret, &request);
+        judge(scheme, &secret, &posted.request());
+    }
+}
+
+/// A request as it came: `METHOD URL HEADERS BODY`.
+struct Posted<'a> {
+    method: String,
+    url: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: &'a [u8],
+}
+
+impl<'a> Posted<'a> {
+    fn of(mut parts: Parts<'a>) -> Self {
+        Self {
+            method: parts.text(),
+            url: parts.text(),
+            headers: parts.headers(),
+            body: parts.rest(),
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            url: Some(&self.url),
+            headers: &self.headers,
+            body: self.body,
+        }
     }
 }
 
@@ -96,17 +118,11 @@ pub(crate) fn generic(bytes: &[u8]) {
 
 /// `METHOD URL HEADERS BODY`: whatever is echoed is short.
 pub(crate) fn handshake(bytes: &[u8]) {
-    let mut parts = Parts(bytes);
-    let (method, url, headers, body) = (parts.text(), parts.text(), parts.headers(), parts.rest());
-    let request = Request {
-        method: &method,
-        url: Some(&url),
-        headers: &headers,
-        body,
-    };
+    let posted = Posted::of(Parts(bytes));
+    let request = posted.request();
     let field = |path: &[&str]| {
         let path = path.iter().map(|name| (*name).to_owned().into()).collect();
-        Scan::of(body, &[path]).value(0).map(str::to_owned)
+        Scan::of(posted.body, &[path]).value(0).map(str::to_owned)
     };
     for handshake in PROVIDERS.iter().flat_map(|provider| provider.handshakes) {
         match handshake.answer(&request, &field) {

@@ -254,8 +254,8 @@ impl Caller {
             .ok()
             .and_then(|id| self.topology.destinations.get(&id));
         let by_name = || {
-            let mut all = self.topology.destinations.values();
-            all.find(|each| each.name == named && each.deleted_at.is_none() && self.sees(each.application))
+            let mut all = self.topology.live_destinations();
+            all.find(|each| each.name == named && self.sees(each.application))
         };
         by_id
             .or_else(by_name)

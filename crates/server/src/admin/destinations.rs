@@ -126,8 +126,8 @@ pub(super) async fn list_destinations(
     State(api): State<Arc<Api>>,
     Query(query): Query<PageQuery>,
 ) -> Answer<wire::List<wire::Destination>> {
-    let all = caller.topology.destinations.values();
-    let seen = all.filter(|each| each.deleted_at.is_none() && caller.sees(each.application));
+    let all = caller.topology.live_destinations();
+    let seen = all.filter(|each| caller.sees(each.application));
     let seen = seen.map(|destination| (destination.id.to_string(), destination));
     let listed = page_of(seen, query.limit, query.cursor.as_deref(), |destination| {
         destination

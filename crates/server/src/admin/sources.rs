@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use hookfast_engine::id::SourceId;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    DedupeKey, OPERATIONS, OUTBOX, Origin, SealedSecret, Source, TopologyChange, Verify,
+    DEDUPE_WINDOW, DedupeKey, OPERATIONS, OUTBOX, Origin, SealedSecret, Source, TopologyChange, Verify,
 };
 use hookfast_signature::{PROVIDERS, Secret};
 use hookfast_store::Stats;
@@ -27,7 +27,6 @@ use super::{Answer, Api, convert, guard, wire};
 use crate::ingest::scheme::{GENERIC, check_source};
 use crate::nearest::nearest;
 
-const DEDUPE_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
 const DEDUPE_LEAST: Duration = Duration::from_secs(86_400);
 const DEDUPE_MOST: Duration = Duration::from_secs(90 * 86_400);
 const TOLERANCE_MOST: Duration = Duration::from_secs(7 * 86_400);
@@ -172,7 +171,7 @@ pub(super) async fn create_source(
         provider: asked.provider,
         verify: asked.verify.into(),
         secrets: Vec::new(),
-        dedupe_window: asked.dedupe.map_or(DEDUPE_DEFAULT, |span| span.0),
+        dedupe_window: asked.dedupe.map_or(DEDUPE_WINDOW, |span| span.0),
         dedupe_key: asked
             .dedupe_key
             .as_deref()

@@ -57,9 +57,8 @@ pub fn changes(
         .find(|each| each.name == DEFAULT_APPLICATION)
         .ok_or(ApplyError::NoApplication)?;
     let own = topology
-        .destinations
-        .values()
-        .filter(|each| each.application == application.id && each.deleted_at.is_none());
+        .live_destinations()
+        .filter(|each| each.application == application.id);
     let applying = Applying {
         topology,
         destinations: own.map(|each| (each.name.as_str(), each)).collect(),
@@ -98,11 +97,8 @@ pub fn no_longer_declared(declared: &Declared, topology: &Topology) -> Vec<Strin
         .map(|source| format!("source {}", source.name));
     let named: BTreeSet<_> = declared.destinations.iter().map(|each| &each.name).collect();
     let destinations = topology
-        .destinations
-        .values()
-        .filter(|each| {
-            each.origin == Origin::File && each.deleted_at.is_none() && !named.contains(&each.name)
-        })
+        .live_destinations()
+        .filter(|each| each.origin == Origin::File && !named.contains(&each.name))
         .map(|each| format!("destination {}", each.name));
     let named: BTreeSet<_> = declared.triggers.iter().map(|each| &each.name).collect();
     let triggers = topology

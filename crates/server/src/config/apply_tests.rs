@@ -75,9 +75,10 @@ fn secrets(owner: u128, sealed: &[SealedSecret]) -> Vec<String> {
 }
 
 fn app(topology: &Topology) -> &Destination {
-    topology
-        .destination_named(ApplicationId::new(Timestamp::EPOCH, 1), "app")
-        .unwrap()
+    let mut own = topology
+        .live_destinations()
+        .filter(|each| each.application == ApplicationId::new(Timestamp::EPOCH, 1));
+    own.find(|each| each.name == "app").unwrap()
 }
 
 #[test]

@@ -11,7 +11,8 @@ use hookfast_engine::retry::{CodeSet, Policy, Schedule};
 use hookfast_engine::route::check_pattern;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    DedupeKey, DestinationKind, OUTBOX, OnInvalid, Origin, SealedSecret, Signing, Source, Verify,
+    DEDUPE_WINDOW, DedupeKey, DestinationKind, OUTBOX, OnInvalid, Origin, SealedSecret, Signing, Source,
+    Verify,
 };
 use hookfast_signature::Secret;
 
@@ -25,7 +26,6 @@ use crate::outbox::catalogue::Catalogue;
 use crate::outbox::recipients::check_addresses;
 use crate::units;
 
-const DEDUPE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For what applications publish (SPEC O3).
 const OUTBOX_TIMEOUT: Duration = Duration::from_secs(10);
@@ -289,10 +289,13 @@ fn dedupe(section: &Section<'_>) -> (Duration, DedupeKey) {
                 "no repeat is recognised with this, yet dedupe_key says by what: leave one out",
             );
         }
-        return (DEDUPE, DedupeKey::None);
+        return (DEDUPE_WINDOW, DedupeKey::None);
     }
     let window = section.duration("dedupe", bounds::DEDUPE);
-    (window.unwrap_or(DEDUPE), key.unwrap_or(DedupeKey::Provider))
+    (
+        window.unwrap_or(DEDUPE_WINDOW),
+        key.unwrap_or(DedupeKey::Provider),
+    )
 }
 
 fn dedupe_key(text: &str) -> Result<DedupeKey, String> {
@@ -343,7 +346,7 @@ impl DeclaredSource {
             provider,
             verify: Verify::Signature,
             secrets: None,
-            dedupe_window: DEDUPE,
+            dedupe_window: DEDUPE_WINDOW,
             dedupe_key: DedupeKey::Provider,
             on_invalid: OnInvalid::Refuse,
             tolerance: None,

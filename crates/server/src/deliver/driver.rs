@@ -3,12 +3,11 @@
 //! Owns the channel into the dispatcher and the tasks that it starts: one per claim, one per attempt. Must
 //! not decide anything, and never waits for the store or a destination itself.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookfast_engine::dispatch::{Claim, DestinationLimits, Dispatcher, Effect, Input, Limits};
-use hookfast_engine::health::Gate;
+use hookfast_engine::dispatch::{Claim, Dispatcher, Effect, Input, Limits};
 use hookfast_engine::id::DestinationId;
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::DestinationKind;
@@ -260,20 +259,8 @@ impl Deliveries {
             .iter()
             .map(|destination| destination.id)
             .filter(|id| !met(id));
-        let standings = self.standings(new.collect(), node).await.into_iter();
-        let standings: HashMap<_, _> = standings.map(|each| (each.destination, each)).collect();
-        let limits = push.iter().map(|destination| {
-            let standing = standings.get(&destination.id);
-            DestinationLimits {
-                destination: destination.id,
-                concurrency: destination.concurrency,
-                rate: destination.rate_limit,
-                gate: standing.map_or(Gate::Ready, |standing| standing.gate),
-                // Where the store could not say it, a claim will.
-                next_due: standing.map_or(Some(Timestamp::EPOCH), |standing| standing.next_due),
-            }
-        });
-        let limits: Vec<_> = limits.collect();
+        let standings = self.standings(new.collect(), node).await;
+        let limits = Standing::limits(push, standings);
         let open = limits.iter().map(|limits| limits.destination).collect();
         self.handle(Input::Destinations(limits), attempter, tasks);
         open

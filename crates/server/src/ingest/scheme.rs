@@ -221,11 +221,8 @@ fn time_unit(text: &str) -> Result<TimeUnit, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use hookfast_engine::id::{ApplicationId, SourceId};
     use hookfast_engine::time::Timestamp;
-    use hookfast_engine::topology::{OnInvalid, Origin};
 
     use super::*;
 
@@ -233,24 +230,10 @@ mod tests {
         let settings = settings
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let (id, application) = (SourceId::from_u128(1), ApplicationId::from_u128(1));
         Source {
-            id: SourceId::from_u128(1),
-            application: ApplicationId::from_u128(1),
-            name: "acme".to_owned(),
-            provider: provider.to_owned(),
-            verify: Verify::Signature,
-            secrets: Vec::new(),
-            dedupe_window: Duration::from_secs(86_400),
-            dedupe_key: DedupeKey::Provider,
-            on_invalid: OnInvalid::Refuse,
-            tolerance: None,
-            body_limit: None,
-            rate_limit: None,
             scheme: settings.collect(),
-            public_url: None,
-            origin: Origin::Api,
-            created_at: Timestamp::EPOCH,
-            updated_at: Timestamp::EPOCH,
+            ..Source::new(id, application, "acme", provider, Timestamp::EPOCH)
         }
     }
 

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use hookfast_engine::outcome::Outcome;
-use hookfast_engine::topology::{Origin, TopologyChange};
+use hookfast_engine::topology::{Destination, Origin, Topology, TopologyChange};
 use hookfast_store::memory::Fault;
 use hookfast_store::{Attempt, AttemptEnd, Claim, Store, Unavailable};
 use serde_json::{Value, json};
@@ -13,6 +13,13 @@ use tokio::net::TcpStream;
 
 use crate::support::{ADMIN_KEY, DEFAULT, PATIENCE, serve};
 use crate::world::{BODY, append, headers, world};
+
+/// The destination of that name in the application that is there from the start.
+fn destination_named<'a>(topology: &'a Topology, name: &str) -> &'a Destination {
+    let mut live = topology.live_destinations();
+    live.find(|each| each.application == DEFAULT && each.name == name)
+        .unwrap()
+}
 
 #[tokio::test]
 async fn unknown_fields_are_named_with_the_nearest_known_one() {
@@ -451,7 +458,7 @@ async fn a_destination_shows_its_secret_once_and_keeps_the_old_one_for_a_day() {
     assert_ne!(rotated["secret"], first.as_str());
     assert_eq!(rotated["secrets"], 2);
     let topology = served.node.store.topology();
-    let secrets = &topology.destination_named(DEFAULT, "app").unwrap().secrets;
+    let secrets = &destination_named(&topology, "app").secrets;
     assert_eq!(secrets[0].expires_at, None);
     let left = secrets[1].expires_at.unwrap().since(served.now());
     assert!(left > Duration::from_secs(86_000) && left <= Duration::from_secs(86_400));
@@ -505,7 +512,7 @@ async fn what_the_file_declares_may_be_changed_with_a_warning() {
     let topology = served.node.store.topology();
     let mut source = topology.source_named(&own.source).unwrap().clone();
     source.origin = Origin::File;
-    let mut destination = topology.destination_named(DEFAULT, &own.push).unwrap().clone();
+    let mut destination = destination_named(&topology, &own.push).clone();
     destination.origin = Origin::File;
     let changes = vec![
         TopologyChange::PutSource(source),

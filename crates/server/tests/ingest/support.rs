@@ -14,9 +14,7 @@ use hookfast::tls::Tls;
 use hookfast::vault::Vault;
 use hookfast_engine::id::{ApplicationId, SourceId};
 use hookfast_engine::time::Timestamp;
-use hookfast_engine::topology::{
-    Application, DedupeKey, OnInvalid, Origin, SealedSecret, Source, TopologyChange, Verify,
-};
+use hookfast_engine::topology::{Application, SealedSecret, Source, TopologyChange, Verify};
 use hookfast_signature::{Secret, sign_nylas};
 use hookfast_store::memory::MemoryStore;
 use hookfast_store::{
@@ -152,25 +150,8 @@ const SOURCES: [(&str, &str); 5] = [
 
 pub(crate) fn source(node: &Node, name: &str, provider: &str, number: u128) -> Source {
     let now = node.clock.now();
-    Source {
-        id: SourceId::new(now, number),
-        application: ApplicationId::from_u128(1),
-        name: name.to_owned(),
-        provider: provider.to_owned(),
-        verify: Verify::Signature,
-        secrets: Vec::new(),
-        dedupe_window: 7 * DAY,
-        dedupe_key: DedupeKey::Provider,
-        on_invalid: OnInvalid::Refuse,
-        tolerance: None,
-        body_limit: None,
-        rate_limit: None,
-        scheme: Default::default(),
-        public_url: None,
-        origin: Origin::Api,
-        created_at: now,
-        updated_at: now,
-    }
+    let id = SourceId::new(now, number);
+    Source::new(id, ApplicationId::from_u128(1), name, provider, now)
 }
 
 pub(crate) fn sealed(node: &Node, source: &Source, secret: &str) -> SealedSecret {

@@ -8,11 +8,10 @@ use bytes::Bytes;
 use hookfast_engine::delivery::{DeliveryState, Progress};
 use hookfast_engine::id::{DeliveryId, DestinationId, EventId, QuarantineId, ReplayId};
 use hookfast_engine::outcome::{Failure, Outcome};
-use hookfast_engine::retry::{Policy, Schedule};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{DestinationKind, DestinationStatus, TopologyChange};
 
-use super::{Bench, DAY, LEASE, MemoryFixture, answered, at, attempt_end, page};
+use super::{Bench, DAY, LEASE, MemoryFixture, Random, answered, at, attempt_end, page, policies};
 use crate::{
     Claim, ClaimedDelivery, DeliveryFilter, EventFilter, NewReplay, ReplaySelection, ReplayState, Settled,
     SourceFilter,
@@ -32,28 +31,6 @@ pub async fn random_operations_agree_with_the_model_from_seed_3(bench: &mut Benc
 
 pub async fn random_operations_agree_with_the_model_from_seed_4(bench: &mut Bench) {
     Pair::new(bench, 4).await.run(600).await;
-}
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut hash = self.0;
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        hash ^ (hash >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        let bound = u64::try_from(from.len()).ok().filter(|length| *length > 0)?;
-        from.get(usize::try_from(self.below(bound)).ok()?).cloned()
-    }
 }
 
 /// A claim as both stores gave it: their ids may differ.
@@ -168,24 +145,7 @@ impl<'a> Pair<'a> {
             replays: Vec::new(),
             quarantined: Vec::new(),
         };
-        // Without jitter, so that stores may number events and destinations as they like.
-        let policy = Policy {
-            name: "even".into(),
-            schedule: Schedule::Delays([2, 5].map(Duration::from_secs).to_vec()),
-            jitter_percent: 0,
-            ..Policy::inbox()
-        };
-        let watched = Policy {
-            name: "watched".into(),
-            breaker: false,
-            health_windows: true,
-            ..policy.clone()
-        };
-        pair.put(vec![
-            TopologyChange::PutPolicy(policy),
-            TopologyChange::PutPolicy(watched),
-        ])
-        .await;
+        pair.put(policies().map(TopologyChange::PutPolicy).to_vec()).await;
         for _ in 0..3 {
             pair.add_destination().await;
         }

@@ -21,10 +21,10 @@ use hookfast_engine::id::{
     ApplicationId, DeliveryId, DestinationId, EventId, QuarantineId, ReplayId, SourceId,
 };
 use hookfast_engine::outcome::Outcome;
+use hookfast_engine::retry::{Policy, Schedule};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{
-    Application, DedupeKey, Destination, DestinationKind, DestinationStatus, OnInvalid, Origin, Source,
-    TopologyChange, Verify,
+    Application, Destination, DestinationKind, DestinationStatus, Source, TopologyChange, Verify,
 };
 use parking_lot::Mutex;
 
@@ -444,23 +444,50 @@ pub fn application(id: ApplicationId, name: &str) -> Application {
 #[must_use]
 pub fn source(id: SourceId, application: ApplicationId, name: &str) -> Source {
     Source {
-        id,
-        application,
-        name: name.into(),
-        provider: "generic".into(),
         verify: Verify::None,
-        secrets: Vec::new(),
-        dedupe_window: Duration::from_secs(7 * DAY),
-        dedupe_key: DedupeKey::Provider,
-        on_invalid: OnInvalid::Refuse,
-        tolerance: None,
-        body_limit: None,
-        rate_limit: None,
-        scheme: std::collections::BTreeMap::new(),
-        public_url: None,
-        origin: Origin::Api,
-        created_at: START,
-        updated_at: START,
+        ..Source::new(id, application, name, "generic", START)
+    }
+}
+
+/// A policy for random operations, `even`, without jitter: that depends on the numbers which a store gives. And
+/// `watched`, the same with health windows in place of a breaker.
+#[must_use]
+pub fn policies() -> [Policy; 2] {
+    let even = Policy {
+        name: "even".into(),
+        schedule: Schedule::Delays([2, 5].map(Duration::from_secs).to_vec()),
+        jitter_percent: 0,
+        ..Policy::inbox()
+    };
+    let watched = Policy {
+        name: "watched".into(),
+        breaker: false,
+        health_windows: true,
+        ..even.clone()
+    };
+    [even, watched]
+}
+
+/// Numbers that look like chance (`SplitMix64`); the same seed gives the same ones.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut hash = self.0;
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^ (hash >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let bound = u64::try_from(from.len()).ok().filter(|length| *length > 0)?;
+        from.get(usize::try_from(self.below(bound)).ok()?).cloned()
     }
 }
 

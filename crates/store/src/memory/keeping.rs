@@ -93,9 +93,8 @@ impl State {
         let Some(event) = self.events.get(&sequence).map(|row| &row.event) else {
             return Vec::new();
         };
-        let destinations = self.topology.destinations.values();
+        let destinations = self.topology.live_destinations();
         destinations
-            .filter(|destination| destination.deleted_at.is_none())
             .filter(|destination| destination.application == event.application)
             .filter(|destination| {
                 let delivery = self

@@ -13,11 +13,10 @@ use bytes::Bytes;
 use hookfast_engine::event::{Event, HeaderBlock};
 use hookfast_engine::id::{ApplicationId, DestinationId, EventId, QuarantineId, ReplayId, SourceId};
 use hookfast_engine::outcome::{Failure, Outcome};
-use hookfast_engine::retry::{Policy, Schedule};
 use hookfast_engine::time::Timestamp;
 use hookfast_engine::topology::{Destination, DestinationKind, DestinationStatus, TopologyChange};
 use hookfast_store::conformance::{
-    DAY, RETENTION, Recorder, START, answered, application, attempt_end, source,
+    DAY, RETENTION, Recorder, START, answered, application, attempt_end, policies, source,
 };
 use hookfast_store::{
     AttemptEnd, Claim, ClaimedDelivery, Dedupe, EventFilter, NewEvent, NewQuarantined, NewReplay,
@@ -147,28 +146,12 @@ impl Script {
 
     /// What is asked first.
     pub(crate) fn setting_up(&mut self) -> Vec<Step> {
-        // Without jitter, which would depend on the numbers that a store gives.
-        let policy = Policy {
-            name: "even".into(),
-            schedule: Schedule::Delays([2, 5].map(Duration::from_secs).to_vec()),
-            jitter_percent: 0,
-            ..Policy::inbox()
-        };
-        let watched = Policy {
-            name: "watched".into(),
-            breaker: false,
-            health_windows: true,
-            ..policy.clone()
-        };
-        let mut steps = vec![Step::Change(
-            vec![
-                TopologyChange::PutApplication(application(self.application, "default")),
-                TopologyChange::PutSource(source(self.source, self.application, "orders")),
-                TopologyChange::PutPolicy(policy),
-                TopologyChange::PutPolicy(watched),
-            ],
-            START,
-        )];
+        let mut changes = vec![
+            TopologyChange::PutApplication(application(self.application, "default")),
+            TopologyChange::PutSource(source(self.source, self.application, "orders")),
+        ];
+        changes.extend(policies().map(TopologyChange::PutPolicy));
+        let mut steps = vec![Step::Change(changes, START)];
         for _ in 0..3 {
             steps.push(self.add_destination());
         }
